@@ -1,0 +1,127 @@
+"""A ticket: one unit of the backlog, with the services it may change and its own checks.
+
+Pydantic models, since tickets come from outside: unknown keys are refused, everything is frozen.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, NewType
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+TicketId = NewType("TicketId", str)
+
+_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def safe_id(value: str) -> str:
+    """`value` if it can name a file, a branch and a sandbox; else ValueError."""
+    if len(value) > 80 or ".." in value or value.endswith(".lock") or not _ID.fullmatch(value):
+        raise ValueError(
+            "must be 1 to 80 letters, digits, '.', '_' or '-', start with a letter or digit, "
+            "and hold no '..', no '/' and no '.lock' at the end"
+        )
+    return value
+
+
+def seconds(value: object) -> object:
+    """`20s`, `1.5m`, `300ms`, `1h` or a bare number of seconds, as seconds."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("must be a duration such as 20s, 1.5m, 300ms or 1h")
+        return float(match[1]) * _UNIT_S[match[2]]
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+SafeId = Annotated[str, AfterValidator(safe_id)]
+
+
+class Frozen(BaseModel):
+    """The base of all values read from files: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CommandCheck(Frozen):
+    """A program of the user's that judges the running system from outside; exit 0 passes."""
+
+    kind: Literal["command"] = Field(default="command", exclude=True)
+    name: str = Field(min_length=1)
+    run: str = Field(min_length=1)
+    timeout: Seconds = 300.0
+
+
+class HttpRequest(Frozen):
+    """What an HTTP check sends. `service` defaults to the entry."""
+
+    service: str | None = None
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    path: Annotated[str, Field(pattern=r"^/")]
+    headers: dict[str, str] = {}
+    json_body: Any = Field(default=None, alias="json")
+    body: str | None = None
+
+
+class HttpExpectation(Frozen):
+    """What must hold of the answer. `json` matches as a subset: objects by key, lists by position."""
+
+    status: int | None = None
+    json_body: Any = Field(default=None, alias="json")
+    jmespath: dict[str, Any] = {}
+    contains: str | None = None
+    headers: dict[str, str] = {}
+
+
+class HttpCheck(Frozen):
+    """One declarative request with what to expect of its answer."""
+
+    kind: Literal["http"] = Field(default="http", exclude=True)
+    name: str = Field(min_length=1)
+    request: HttpRequest
+    expect: HttpExpectation
+    timeout: Seconds = 30.0
+
+
+Check = CommandCheck | HttpCheck
+
+
+class TicketChecks(Frozen):
+    """The ticket's own checks: they must fail on the baseline and pass in the sandbox."""
+
+    command: tuple[CommandCheck, ...] = ()
+    http: tuple[HttpCheck, ...] = ()
+
+    @property
+    def all(self) -> tuple[Check, ...]:
+        return (*self.command, *self.http)
+
+
+class TicketHead(Frozen):
+    """The YAML front matter of a ticket file, exactly as users write it."""
+
+    id: SafeId
+    title: str = Field(min_length=1)
+    services: tuple[str, ...] = ()
+    priority: int = 0
+    labels: tuple[str, ...] = ()
+    depends: tuple[SafeId, ...] = ()
+    preserve: bool = False
+    checks: TicketChecks = TicketChecks()
+
+
+class Ticket(TicketHead):
+    """A ticket as the loop sees it: the front matter, the body, and where it came from."""
+
+    body: str = ""
+    source: Path | None = None
+
+    @property
+    def origin(self) -> str:
+        """The id before a copy number: `users-v2.07` of a multiplied backlog is a copy of `users-v2`."""
+        return re.sub(r"\.\d{2,}$", "", self.id)
