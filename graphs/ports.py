@@ -106,7 +106,9 @@ class Journal(Protocol):
         """Note one event; never blocks, never fails the caller."""
         ...
 
-    async def move(self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None) -> None:
+    async def move(
+        self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None
+    ) -> None:
         """Move the agent to `state`, durably."""
         ...
 

@@ -45,9 +45,7 @@ class ConfigError(UsageError):
 
     code = "config"
 
-    def __init__(
-        self, message: str, *, path: Path, line: int | None = None, key: str = "", hint: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, path: Path, line: int | None = None, key: str = "", hint: str = "") -> None:
         place = f"{path}:{line}" if line is not None else str(path)
         at_key = f" at {key!r}" if key else ""
         super().__init__(f"{place}{at_key}: {message}", hint=hint)

@@ -1,0 +1,1 @@
+"""Who does it: everything that fulfils the ports of the other packages, and the command line."""
