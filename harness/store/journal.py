@@ -1,0 +1,106 @@
+"""The journal of one run: every event appended, every state moved, listeners told at once.
+
+An agent's row is what the events say of it so far, written in the same transaction as the event.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from sqlmodel import Session
+
+from harness.store.database import Database
+from harness.store.tables import AgentRow, EventRow
+from tasks.events import Event, EventKind
+from tasks.states import AgentState, is_final, may_move
+
+Listener = Callable[[Event], None]
+
+_COUNTED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd")
+_KNOWN = ("iterations", "sandbox", "branch", "commit", "verdict", "submission")
+
+
+class IllegalMove(RuntimeError):
+    """A state was to be moved in a way that tasks.states does not allow: a defect of ours."""
+
+
+class StoreJournal:
+    """Implements graphs.ports.Journal over the database."""
+
+    def __init__(self, database: Database, run: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._run = run
+        self._clock = clock
+        self._listeners: list[Listener] = []
+        self._failure: Exception | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with every further event, in this thread. It must be quick and never raise."""
+        self._listeners.append(listener)
+
+    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> None:
+        event = self._event(kind, ticket, data)
+        self._database.post(lambda session: _append(session, event)).add_done_callback(self._remember)
+        self._tell(event)
+
+    async def move(
+        self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None
+    ) -> None:
+        """Move the agent, durably. Raises IllegalMove, StoreError (also for an event that was lost before)."""
+        if self._failure is not None:
+            raise self._failure
+        event = self._event("agent.state", ticket, {"state": state, "reason": reason, **(data or {})})
+        await self._database.write(lambda session: _append(session, event))
+        self._tell(event)
+
+    def _event(self, kind: EventKind, ticket: str | None, data: Mapping[str, Any] | None) -> Event:
+        return Event(kind, self._run, ticket, dict(data or {}), self._clock())
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def _remember(self, future: Future[None]) -> None:
+        if (error := future.exception()) is not None and isinstance(error, Exception):
+            self._failure = error
+
+
+def _append(session: Session, event: Event) -> None:
+    session.add(
+        EventRow(
+            run=event.run,
+            ticket=event.ticket,
+            kind=event.kind,
+            at=event.at,
+            data=json.dumps(event.data, separators=(",", ":"), ensure_ascii=False),
+        )
+    )
+    if event.ticket is not None and event.kind in ("agent.state", "model.call"):
+        row = session.get(AgentRow, (event.run, event.ticket))
+        if row is not None:
+            _fold(row, event)
+            session.add(row)
+
+
+def _fold(row: AgentRow, event: Event) -> None:
+    data = event.data
+    if event.kind == "model.call":
+        row.model_calls += 1
+        for name in _COUNTED:
+            setattr(row, name, getattr(row, name) + (data.get(name) or 0))
+        return
+    state: AgentState = data["state"]
+    if not may_move(row.state, state):  # type: ignore[arg-type]  # the column holds what `move` wrote
+        raise IllegalMove(f"agent of {row.ticket!r}: {row.state} cannot become {state}")
+    row.state, row.reason = state, data.get("reason", "")
+    for name in _KNOWN:
+        if name in data:
+            setattr(row, name, data[name])
+    if row.started_at is None and state != "queued":
+        row.started_at = event.at
+    if is_final(state):
+        row.ended_at = event.at
