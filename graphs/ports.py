@@ -5,12 +5,12 @@ Ports pass ids, words and small numbers: what is big (transcripts, evidence, exc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from tasks.events import EventKind
-from tasks.states import AgentState, FinalState
+from tasks.states import AgentState
 from tasks.ticket import Ticket
 
 Conclusion = Literal["verified", "failed", "unproven", "needs_human"]
@@ -113,12 +113,11 @@ class Journal(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """The texts that the loop says to the agent."""
+class Messages(Protocol):
+    """What is said to agents, kept by id: the graph's state holds ids only."""
 
-    opening: str
-    feedback: str
+    async def keep(self, run: str, ticket: str, text: str) -> str: ...
+    async def text(self, name: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +129,6 @@ class Ports:
     validator: Validator
     submitter: Submitter
     journal: Journal
+    messages: Messages
     tickets: Mapping[str, Ticket]
     max_iterations: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a ticket ended."""
-
-    state: FinalState
-    reason: str
-    iterations: int
-    commit: str | None = None
-    verdict: str | None = None
-    submission: str | None = None
-    notes: Sequence[str] = field(default=())

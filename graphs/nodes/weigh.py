@@ -1,0 +1,22 @@
+"""weigh: where a verdict leads. Not a node: instantiate and validate both end with it."""
+
+from __future__ import annotations
+
+from graphs.ports import Ports, Verdict, Work
+from graphs.state import TicketState, ended
+
+
+async def weigh(verdict: Verdict, work: Work, ports: Ports) -> TicketState:
+    """Verified is submitted, what the agent can mend goes back to it, the rest ends as it is."""
+    ports.journal.emit(
+        "verdict",
+        work.ticket.id,
+        {"verdict": verdict.id, "conclusion": verdict.conclusion, "reason": verdict.reason},
+    )
+    noted: TicketState = {"verdict": verdict.id, "reason": verdict.reason}
+    if verdict.conclusion == "verified":
+        return {**noted, "step": "submit"}
+    if verdict.feedback is None:
+        return {**noted, **ended(verdict.conclusion, verdict.reason)}
+    message = await ports.messages.keep(work.run, work.ticket.id, verdict.feedback)
+    return {**noted, "message": message, "doubt": verdict.conclusion, "step": "feedback"}

@@ -1,0 +1,56 @@
+"""The state of one ticket's thread: ids, words and small numbers. Primitives only, since checkpoints keep it.
+
+Transcripts, evidence and verdicts lie in the store under their ids; the checkpoint of a ticket stays below a kilobyte.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from graphs.ports import Ports, Work
+from tasks.states import FinalState
+
+Step = Literal["generate", "check", "instantiate", "validate", "feedback", "submit", "tear_down"]
+
+
+class TicketState(TypedDict, total=False):
+    """One ticket's position."""
+
+    run: str
+    ticket: str
+    base: str
+    branch: str
+    worktree: str
+    sandbox: str
+    iteration: int
+    """Passes generate → validate that were begun."""
+    message: str
+    """Id of what is said to the agent next."""
+    commit: str
+    verdict: str
+    doubt: FinalState
+    """How the ticket ends if no further iteration is left: what the last verdict said."""
+    step: Step
+    """Where to go from here."""
+    outcome: FinalState
+    reason: str
+    submission: str
+
+
+def work_of(state: TicketState, ports: Ports) -> Work:
+    """The agent's place, put together again from the state."""
+    return Work(
+        run=state["run"],
+        ticket=ports.tickets[state["ticket"]],
+        branch=state["branch"],
+        base=state["base"],
+        worktree=state["worktree"],
+        sandbox=state["sandbox"],
+    )
+
+
+def ended(outcome: FinalState, reason: str) -> TicketState:
+    """The update with which a node ends the ticket."""
+    return {"outcome": outcome, "reason": reason, "step": "tear_down"}

@@ -1,0 +1,53 @@
+"""The budget of a run and of each ticket: money, checked before a call with reservations for the calls in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from harness.agents.meter import ModelCall
+
+
+class Budget:
+    """Implements harness.agents.meter.Meter. `refuse` is asked before each call, `charge` told after it."""
+
+    def __init__(self, *, run_usd: float, ticket_usd: float, model_calls: int) -> None:
+        self._run_usd, self._ticket_usd = run_usd, ticket_usd
+        self._slots = asyncio.Semaphore(model_calls)
+        self._in_flight = 0
+        self._calls = 0
+        self._spent: defaultdict[str, float] = defaultdict(float)
+
+    @property
+    def spent_usd(self) -> float:
+        """What the run cost so far."""
+        return sum(self._spent.values())
+
+    def refuse(self, ticket: str) -> str | None:
+        """Why no further call may start, None when it may. A call in flight counts as the mean call so far."""
+        mean = self.spent_usd / self._calls if self._calls else 0.0
+        if self._spent[ticket] + mean > self._ticket_usd:
+            return f"the ticket's {self._ticket_usd:g} USD are spent"
+        if self.spent_usd + mean * (self._in_flight + 1) > self._run_usd:
+            return f"the run's {self._run_usd:g} USD are spent"
+        return None
+
+    def charge(self, ticket: str, call: ModelCall) -> None:
+        """Count one billed answer, also one that could not be used."""
+        self._calls += 1
+        self._spent[ticket] += call.cost_usd
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """A place among the calls in flight."""
+        return self._slot()
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        async with self._slots:
+            self._in_flight += 1
+            try:
+                yield
+            finally:
+                self._in_flight -= 1

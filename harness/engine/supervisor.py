@@ -1,0 +1,153 @@
+"""The supervisor of a run: starts tickets as slots and dependencies allow, and accounts for each exactly once.
+
+One ticket's failure never touches another one. A ticket ends in a final state, or the run was interrupted and the
+ticket keeps the state in which it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from graphs.loop import TicketLoop, work_ticket
+from graphs.ports import Ports
+from harness.engine.pool import Pool
+from harness.engine.throttle import TrackedWorkspaces
+from sandbox.driver import Driver
+from tasks.errors import EnvironmentFault, SandboxGone, SpurlineError
+from tasks.states import FinalState
+from tasks.text import one_line
+from tasks.ticket import Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one ticket ended."""
+
+    ticket: str
+    state: FinalState
+    environment: bool = False
+    """Whether the environment was at fault."""
+
+
+class Supervisor:
+    """Works one backlog. Owns no connection: what it is given outlives it."""
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        loop: TicketLoop,
+        ports: Ports,
+        workspaces: TrackedWorkspaces,
+        driver: Driver,
+        agents: int,
+        ticket_s: float,
+        ttl_s: float,
+        on_crash: Callable[[str, str], None],
+    ) -> None:
+        self._run, self._loop, self._ports = run, loop, ports
+        self._workspaces, self._driver = workspaces, driver
+        self._agents, self._ticket_s, self._ttl_s = agents, ticket_s, ttl_s
+        self._on_crash = on_crash
+        """Told the ticket and the traceback of a defect of ours."""
+        self._endings: dict[str, Ending] = {}
+        self._fatal: Exception | None = None
+        self._changed = asyncio.Condition()
+
+    async def work(self, tickets: Sequence[Ticket]) -> tuple[Ending, ...]:
+        """Take every ticket to its end. Cancelled from outside, it lets go of all that is out and re-raises.
+
+        Raises StoreError where an ending could not be noted.
+        """
+        async with self._leases(), Pool(self._agents) as pool:
+            waiting = list(tickets)
+            while waiting:
+                ticket = await self._next(waiting)
+                waiting.remove(ticket)
+                await pool.start(lambda ticket=ticket: self._guarded(ticket), f"ticket {ticket.id}")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._fatal or len(self._endings) == len(tickets))
+            self._stop_if_fatal()
+        return tuple(self._endings[ticket.id] for ticket in tickets)
+
+    async def _next(self, waiting: list[Ticket]) -> Ticket:
+        """The first ticket whose dependencies have ended; waits where all wait."""
+        async with self._changed:
+            while True:
+                self._stop_if_fatal()
+                for ticket in waiting:
+                    if all(wanted in self._endings for wanted in ticket.depends):
+                        return ticket
+                await self._changed.wait()
+
+    async def _guarded(self, ticket: Ticket) -> None:
+        try:
+            self._endings[ticket.id] = await self._take(ticket)
+        except Exception as error:  # not even the ending could be noted: the run cannot go on
+            self._fatal = error
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _stop_if_fatal(self) -> None:
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def _take(self, ticket: Ticket) -> Ending:
+        blocked = [wanted for wanted in ticket.depends if self._endings[wanted].state != "verified"]
+        if blocked:
+            return await self._end(ticket, "cancelled", f"it depends on {blocked[0]!r}, which was not verified")
+        try:
+            async with asyncio.timeout(self._ticket_s):
+                state = await work_ticket(self._loop, self._ports, self._run, ticket.id)
+            return Ending(ticket.id, state["outcome"])
+        except TimeoutError:
+            return await self._end(ticket, "failed", f"out of budget: {self._ticket_s / 60:g} minutes are over")
+        except SpurlineError as error:
+            environment = isinstance(error, EnvironmentFault)
+            return await self._end(ticket, "error", one_line(error.message, 500), environment=environment)
+        except Exception as error:  # the boundary of one ticket: its defect must not end its neighbours
+            self._on_crash(ticket.id, traceback.format_exc())
+            return await self._end(ticket, "error", f"a defect of Spurline: {one_line(repr(error), 300)}")
+        finally:
+            await self._let_go(ticket)
+
+    async def _end(self, ticket: Ticket, state: FinalState, reason: str, *, environment: bool = False) -> Ending:
+        await self._ports.journal.move(ticket.id, state, reason)
+        return Ending(ticket.id, state, environment)
+
+    async def _let_go(self, ticket: Ticket) -> None:
+        """Release what a ticket that broke off still holds; its lease ends what cannot be released."""
+        work = self._workspaces.out.get(ticket.id)
+        if work is None:
+            return
+        with contextlib.suppress(SpurlineError):
+            await self._ports.validator.release(work)
+        with contextlib.suppress(SpurlineError):
+            await self._workspaces.release(work)
+
+    @contextlib.asynccontextmanager
+    async def _leases(self) -> AsyncIterator[None]:
+        async def renew_for_ever() -> None:
+            while True:
+                await asyncio.sleep(self._ttl_s / 3)
+                await self.renew()
+
+        task = asyncio.ensure_future(renew_for_ever())
+        task.set_name("leases")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def renew(self) -> None:
+        """Renew the baseline's lease and those of all sandboxes at work: one round."""
+        with contextlib.suppress(SpurlineError):
+            await self._driver.hold(lease_s=self._ttl_s)
+        for work in tuple(self._workspaces.out.values()):
+            with contextlib.suppress(SandboxGone, SpurlineError):
+                await self._driver.renew(work.sandbox, ttl_s=self._ttl_s)
