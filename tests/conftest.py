@@ -1,0 +1,54 @@
+"""What every test shares: a scrubbed environment and a way to make small git repositories."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+MakeRepo = Callable[[Mapping[str, str]], Path]
+
+
+@pytest.fixture(autouse=True)
+def _scrubbed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(("ANTHROPIC_", "SPURLINE_", "GIT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    yield
+
+
+@pytest.fixture
+def make_repo(tmp_path: Path) -> MakeRepo:
+    """Make a git repository of these files (path to text) with one commit; its root."""
+
+    def make(files: Mapping[str, str]) -> Path:
+        root = tmp_path / "repo"
+        for name, content in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        git(root, "init", "-q", "-b", "main")
+        commit_all(root, "first")
+        return root
+
+    return make
+
+
+def git(root: Path, *args: str) -> str:
+    """Run git in `root`; what it printed, stripped."""
+    root.mkdir(parents=True, exist_ok=True)
+    identity = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")
+    return subprocess.run(
+        ["git", *identity, *args], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def commit_all(root: Path, message: str) -> str:
+    """Commit everything in `root`; the new commit."""
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", message)
+    return git(root, "rev-parse", "HEAD")
