@@ -1,0 +1,222 @@
+"""What the store promises, run on a real database file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session, select
+
+from harness.store.database import HEAD, Database
+from harness.store.documents import BaselineResults, Messages, Verdicts
+from harness.store.effects import StoreEffects
+from harness.store.journal import IllegalMove, StoreJournal
+from harness.store.runs import Runs, tally
+from harness.store.tables import EventRow, RunRow
+from tasks.errors import StoreError, UsageError
+from tasks.events import Event
+from tasks.ticket import Ticket
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path / "spurline.db") as opened:
+        yield opened
+
+
+def run_row(name: str = "r1", at: float = 1.0) -> RunRow:
+    return RunRow(
+        id=name,
+        project="shop",
+        base="a" * 40,
+        state="running",
+        settings_digest="d",
+        settings="{}",
+        spurline="0",
+        tickets=1,
+        started_at=at,
+    )
+
+
+async def begun(database: Database, *tickets: str) -> StoreJournal:
+    await Runs(database).begin(run_row(), [Ticket(id=name, title=name) for name in tickets])
+    return StoreJournal(database, "r1", clock=lambda: 5.0)
+
+
+async def test_moves_are_durable_and_told(database: Database) -> None:
+    journal = await begun(database, "t1")
+    told: list[Event] = []
+    journal.listen(told.append)
+    await journal.move("t1", "preparing")
+    await journal.move("t1", "generating", data={"iterations": 1, "branch": "b"})
+    journal.emit("model.call", "t1", {"input_tokens": 10, "cost_usd": 0.25})
+    journal.emit("model.call", "t1", {"input_tokens": 5, "cost_usd": 0.5})
+    await journal.move("t1", "failed", "out of budget")
+    (agent,) = await Runs(database).agents("r1")
+    assert (agent.state, agent.reason, agent.iterations, agent.branch) == ("failed", "out of budget", 1, "b")
+    assert (agent.input_tokens, agent.cost_usd, agent.model_calls) == (15, 0.75, 2)
+    assert agent.ended_at == 5.0
+    assert tally([agent])["failed"] == 1
+    events = await Runs(database).events("r1", "t1")
+    assert [event.to_json() for event in events] == [event.to_json() for event in told]
+
+
+async def test_a_final_state_never_moves(database: Database) -> None:
+    journal = await begun(database, "t1")
+    await journal.move("t1", "cancelled")
+    with pytest.raises(IllegalMove):
+        await journal.move("t1", "preparing")
+    assert len(await Runs(database).events("r1")) == 1
+
+
+async def test_verified_needs_a_submission(database: Database) -> None:
+    journal = await begun(database, "t1")
+    await journal.move("t1", "preparing")
+    with pytest.raises(IllegalMove):
+        await journal.move("t1", "verified")
+
+
+async def test_one_failing_write_does_not_fail_its_neighbours(database: Database) -> None:
+    def bad(session: Session) -> None:
+        session.add(EventRow(run="r", kind="k", at=0, data="half done"))
+        session.flush()
+        raise ValueError("mine alone")
+
+    def good(session: Session) -> None:
+        session.add(EventRow(run="r", kind="k", at=0, data="kept"))
+
+    results = await asyncio.gather(
+        database.write(good), database.write(bad), database.write(good), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [type(None), ValueError, type(None)]
+    rows = await database.read(lambda session: session.exec(select(EventRow.data)).all())
+    assert list(rows) == ["kept", "kept"]
+
+
+async def test_a_hundred_writers_at_once(database: Database) -> None:
+    journal = await begun(database, *[f"t{n}" for n in range(100)])
+
+    async def work(ticket: str) -> None:
+        await journal.move(ticket, "preparing")
+        for _ in range(10):
+            journal.emit("agent.activity", ticket, {"doing": "x"})
+        await journal.move(ticket, "generating")
+
+    await asyncio.gather(*(work(f"t{n}") for n in range(100)))
+    assert len(await Runs(database).events("r1")) == 1200
+    assert {agent.state for agent in await Runs(database).agents("r1")} == {"generating"}
+
+
+async def test_everything_queued_is_on_disk_after_close(tmp_path: Path) -> None:
+    database = Database(tmp_path / "spurline.db")
+    journal = await begun(database, "t1")
+    for number in range(2000):
+        journal.emit("agent.activity", "t1", {"n": number})
+    database.close()
+    database.close()
+    async with Database(tmp_path / "spurline.db") as again:
+        assert len(await Runs(again).events("r1")) == 2000
+
+
+async def test_an_effect_happens_once(database: Database) -> None:
+    effects, acts = StoreEffects(database), []
+
+    async def act() -> str:
+        acts.append(1)
+        return "branch x"
+
+    async def look() -> str | None:
+        raise AssertionError("nothing is unknown")
+
+    assert await effects.once("branch", "x", act, look) == "branch x"
+    assert await effects.once("branch", "x", act, look) == "branch x"
+    assert acts == [1]
+
+
+@pytest.mark.parametrize(("seen", "acts"), [("branch x", 1), (None, 2)])
+async def test_an_unknown_effect_is_looked_up_first(database: Database, seen: str | None, acts: int) -> None:
+    effects, tried = StoreEffects(database), []
+
+    async def act() -> str:
+        tried.append(1)
+        if len(tried) == 1:
+            raise ConnectionError("nobody knows whether it happened")
+        return "branch x"
+
+    async def look() -> str | None:
+        return seen
+
+    with pytest.raises(ConnectionError):
+        await effects.once("branch", "x", act, look)
+    assert await effects.once("branch", "x", act, look) == "branch x"
+    assert len(tried) == acts
+
+
+async def test_documents(database: Database) -> None:
+    verdicts, messages, results = Verdicts(database), Messages(database), BaselineResults(database)
+    name = await verdicts.save("r1", "t1", {"conclusion": "failed", "b": 1, "a": "ü"})
+    assert await verdicts.save("r1", "t1", {"a": "ü", "b": 1, "conclusion": "failed"}) == name
+    assert (await verdicts.load(name))["a"] == "ü"
+    assert await messages.text(await messages.keep("r1", "t1", "hello")) == "hello"
+    assert await results.get("v", "d") is None
+    await results.put("v", "d", {"outcome": "pass"})
+    assert await results.get("v", "d") == {"outcome": "pass"}
+    with pytest.raises(StoreError):
+        await verdicts.load("nope")
+    with pytest.raises(StoreError):
+        await messages.text("nope")
+
+
+async def test_runs_are_found_by_prefix_and_last(database: Database) -> None:
+    runs = Runs(database)
+    for name, at in (("abc1", 1.0), ("abc2", 3.0), ("xyz", 2.0)):
+        await runs.begin(run_row(name, at), [])
+    assert (await runs.find("x")).id == "xyz"
+    assert (await runs.find("last")).id == "abc2"
+    with pytest.raises(UsageError, match="beginning of 2 runs"):
+        await runs.find("abc")
+    with pytest.raises(UsageError, match="no run 'q'"):
+        await runs.find("q")
+
+
+async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spurline.db"
+    Database(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StoreError, match="newer Spurline"):
+        Database(path)
+
+
+def test_migrations_and_tables_agree(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from sqlalchemy import create_engine
+    from sqlmodel import SQLModel
+
+    path = tmp_path / "spurline.db"
+    Database(path).close()
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == HEAD
+        assert compare_metadata(context, SQLModel.metadata) == []
+    engine.dispose()
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "spurline.db"
+    path.write_text(json.dumps({"not": "a database"}) * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        Database(path)
+
+
+async def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(StoreError, match="cannot make"):
+        Database(tmp_path / "state" / "spurline.db")
