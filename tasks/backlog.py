@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from tasks.errors import ConfigError, UsageError
 from tasks.ticket import Ticket, TicketHead
-from tasks.yamlfile import line_of, parse, read_text, validate
+from tasks.yamlfile import line_of, parse, problems, read_text, validate
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
+_YAML_LINE: Final = 2
+"""The line of the file on which the front matter's YAML begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,14 @@ class Backlog:
 
 def read_ticket(path: Path) -> Ticket:
     """One ticket file. ConfigError names the file, the line and the key of what is wrong."""
+    data, body = _split(path)
+    head = validate(data, TicketHead, path, first_line=_YAML_LINE)
+    _check_names(head, data, path)
+    return Ticket(**head.model_dump(by_alias=True), body=body, source=path)
+
+
+def _split(path: Path) -> tuple[Any, str]:
+    """The front matter as YAML with positions, and the body."""
     text = read_text(path)
     match = _FRONT_MATTER.match(text)
     if match is None:
@@ -56,18 +67,33 @@ def read_ticket(path: Path) -> Ticket:
             line=1,
             hint="`spurline tickets lint` checks all of them; docs/tickets.md has an example",
         )
-    data = parse(match[1], path, first_line=2)
-    head = validate(data, TicketHead, path, first_line=2)
-    _check_names(head, data, path)
-    return Ticket(**head.model_dump(by_alias=True), body=text[match.end() :].strip(), source=path)
+    return parse(match[1], path, first_line=_YAML_LINE), text[match.end() :].strip()
+
+
+def lint(paths: Iterable[Path]) -> tuple[tuple[Ticket, ...], tuple[ConfigError, ...]]:
+    """The tickets that are fine, and everything that is wrong in all of the files and between them."""
+    tickets: list[Ticket] = []
+    found: list[ConfigError] = []
+    for path in paths:
+        try:
+            data, _ = _split(path)
+            wrong = problems(data, TicketHead, path, first_line=_YAML_LINE)
+            found += wrong
+            if not wrong:
+                tickets.append(read_ticket(path))
+        except ConfigError as error:
+            found.append(error)
+    # What depends on a ticket that could not be read is not a second mistake.
+    between = [error for error in cross_problems(tickets) if not (found and error.key == "depends")]
+    return tuple(tickets), (*found, *between)
 
 
 def read_backlog(paths: Iterable[Path]) -> Backlog:
     """All tickets of the files. ConfigError on the first bad file, a doubled id, or an unknown `depends`."""
     tickets = [read_ticket(path) for path in paths]
-    problems = list(cross_problems(tickets))
-    if problems:
-        raise problems[0]
+    wrong = list(cross_problems(tickets))
+    if wrong:
+        raise wrong[0]
     ordered = sorted(enumerate(tickets), key=lambda pair: (-pair[1].priority, pair[0]))
     return Backlog(tuple(ticket for _, ticket in ordered))
 
@@ -111,5 +137,5 @@ def _in_circle(ticket: Ticket, known: dict[str, Ticket]) -> bool:
 def _check_names(head: TicketHead, data: object, path: Path) -> None:
     doubled = [name for name, count in Counter(check.name for check in head.checks.all).items() if count > 1]
     if doubled:
-        line = line_of(data, ("checks",), first_line=2)
+        line = line_of(data, ("checks",), first_line=_YAML_LINE)
         raise ConfigError(f"two checks are named {doubled[0]!r}", path=path, line=line, key="checks")

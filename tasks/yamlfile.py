@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -49,13 +50,33 @@ def parse(text: str, path: Path, *, first_line: int = 1) -> Any:
 
 def validate(data: Any, model: type[Model], path: Path, *, first_line: int = 1) -> Model:
     """`data` (as `parse` gave it) as `model`, or ConfigError for the first thing that is wrong with it."""
-    if not isinstance(data, CommentedMap):
-        found = "nothing" if data is None else f"a {_kind(data)}"
-        raise ConfigError(f"expected a mapping of keys and values, found {found}", path=path, line=first_line)
+    _check_mapping(data, path, first_line)
     try:
         return model.model_validate(bare(data))
     except ValidationError as error:
-        raise _explain(error, data, model, path, first_line) from None
+        found = _explain(error, data, model, path, first_line)
+        more = len(found) - 1
+        if more and not found[0].hint:
+            found[0].hint = f"{more} more problem{'s' if more > 1 else ''} in this file"
+        raise found[0] from None
+
+
+def problems(data: Any, model: type[BaseModel], path: Path, *, first_line: int = 1) -> list[ConfigError]:
+    """Everything for which `validate` would refuse `data`, unknown keys first."""
+    try:
+        _check_mapping(data, path, first_line)
+        model.model_validate(bare(data))
+    except ConfigError as error:
+        return [error]
+    except ValidationError as error:
+        return _explain(error, data, model, path, first_line)
+    return []
+
+
+def _check_mapping(data: Any, path: Path, first_line: int) -> None:
+    if not isinstance(data, CommentedMap):
+        found = "nothing" if data is None else f"a {_kind(data)}"
+        raise ConfigError(f"expected a mapping of keys and values, found {found}", path=path, line=first_line)
 
 
 def bare(data: Any) -> Any:
@@ -88,10 +109,21 @@ def line_of(data: Any, location: Location, *, first_line: int = 1) -> int | None
 
 def _explain(
     error: ValidationError, data: CommentedMap, model: type[BaseModel], path: Path, first_line: int
-) -> ConfigError:
-    problems = error.errors(include_url=False, include_context=False)
+) -> list[ConfigError]:
+    found = error.errors(include_url=False, include_context=False)
     # An unknown key is the cause more often than what it leaves missing.
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    found.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    # A value of several allowed shapes is refused once a shape: one answer a place is enough.
+    explained: dict[tuple[str, int | None], ConfigError] = {}
+    for problem in found:
+        one = _explain_one(problem, data, model, path, first_line)
+        explained.setdefault((one.key, one.line), one)
+    return list(explained.values())
+
+
+def _explain_one(
+    problem: ErrorDetails, data: CommentedMap, model: type[BaseModel], path: Path, first_line: int
+) -> ConfigError:
     # Pydantic names the branch of a union, validators and the like inside a location: keep what is in the file.
     location = _in_file(data, problem["loc"])
     key = ".".join(str(part) for part in location)
@@ -102,9 +134,7 @@ def _explain(
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         return ConfigError("unknown key", path=path, line=line, key=key, hint=hint)
     message = problem["msg"].removeprefix("Value error, ")
-    others = len(problems) - 1
-    hint = f"{others} more problem{'s' if others > 1 else ''} in this file" if others else ""
-    return ConfigError(message[:1].lower() + message[1:], path=path, line=line, key=key, hint=hint)
+    return ConfigError(message[:1].lower() + message[1:], path=path, line=line, key=key)
 
 
 def _in_file(data: Any, location: Location) -> tuple[str | int, ...]:

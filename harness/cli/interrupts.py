@@ -1,0 +1,59 @@
+"""Ctrl-C: the first one stops cleanly, the second one at once.
+
+A clean stop cancels the command's task, so every `finally` and context manager runs. SIGTERM and SIGHUP are the
+same as the first Ctrl-C. All end with exit code 130.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+Result = TypeVar("Result")
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SHOW_CURSOR: Final = "\x1b[?25h"
+
+
+def complete(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run a command's coroutine to its end; KeyboardInterrupt when a signal stopped it."""
+    return asyncio.run(_watched(main))
+
+
+async def _watched(main: Coroutine[Any, Any, Result]) -> Result:
+    task = asyncio.ensure_future(main)
+    stop = _Stop(task)
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop.asked)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if stop.wanted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+class _Stop:
+    """Counts the signals."""
+
+    def __init__(self, task: asyncio.Future[Any]) -> None:
+        self._task = task
+        self.wanted = False
+
+    def asked(self) -> None:
+        terminal = sys.stderr.isatty()
+        if self.wanted:
+            # A live display hides the cursor and has no chance to bring it back.
+            print(f"{_SHOW_CURSOR if terminal else ''}stopped at once", file=sys.stderr, flush=True)  # noqa: T201
+            os._exit(130)
+        self.wanted = True
+        print("stopping; once more stops at once", file=sys.stderr, flush=True)  # noqa: T201
+        self._task.cancel()
