@@ -1,0 +1,104 @@
+"""The cage of a command: what it may reach, and how bubblewrap is told so.
+
+Inside, the file system is read-only but for the writable folders; home, `/tmp` and `/run` are fresh and empty, save for
+the toolchains that programs on the PATH need; there is no network unless granted; no capability is left; and all that
+was started dies with the command, whichever group or session it moved to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal
+
+# Folders of a home that hold toolchains and nothing secret; they stay readable where the rest of the home is hidden.
+_TOOLCHAINS: Final = (".rustup", ".pyenv", ".nvm", ".asdf", ".sdkman", ".local/share/uv", ".local/share/mise", "go/pkg")
+
+
+@dataclass(frozen=True, slots=True)
+class Cage:
+    """What a command may reach. Of two paths, one inside the other, the inner one decides for what lies below it."""
+
+    writable: tuple[Path, ...]
+    readable: tuple[Path, ...] = ()
+    """Folders and files that stay readable though they lie in a hidden folder, or read-only though in a writable."""
+    hidden: tuple[Path, ...] = ()
+    """Folders that are empty inside, and files that are."""
+    network: bool = False
+    """Without it there is only a loopback of the command's own."""
+
+
+@cache
+def confinement() -> Literal["bubblewrap", "none"]:
+    """What a `Cage` is made of here: bubblewrap where it is installed and the kernel lets it work."""
+    if not sys.platform.startswith("linux") or (program := shutil.which("bwrap")) is None:
+        return "none"
+    argv = [program, *_namespaces(network=False), *_base(), "--", "/bin/sh", "-c", "exit 0"]
+    try:
+        probe = subprocess.run(argv, capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "none"
+    return "bubblewrap" if probe.returncode == 0 else "none"
+
+
+def caged(argv: Sequence[str], cwd: Path, cage: Cage) -> tuple[str, ...]:
+    """`argv` as bubblewrap runs it inside of `cage`; unchanged where there is no bubblewrap."""
+    program = shutil.which("bwrap") if confinement() == "bubblewrap" else None
+    if program is None:
+        return tuple(argv)
+    mounts = [part for _, part in sorted(_mounts(cage), key=lambda mount: len(mount[0].parts))]
+    flat = [word for part in mounts for word in part]
+    inside = ["--setenv", "TMPDIR", "/tmp", "--chdir", str(cwd.resolve())]
+    return (program, *_namespaces(network=cage.network), *_base(), *flat, *inside, "--", *argv)
+
+
+def _namespaces(*, network: bool) -> list[str]:
+    # Without its capabilities root inside could mount the read-only folders anew.
+    words = ["--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    words += ["--unshare-user-try", "--cap-drop", "ALL"]
+    return words if network else [*words, "--unshare-net"]
+
+
+def _base() -> list[str]:
+    # Below /run lie sockets that a read-only mount does not close: Docker's, the session bus.
+    words = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/run"]
+    return [*words, "--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
+
+
+def _mounts(cage: Cage) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every mount with its path; of two on one path the later one wins."""
+    homes = {home.resolve() for home in (Path.home(), Path("/root"), Path("/home"), Path("/var/tmp")) if home.is_dir()}
+    for path in (*sorted(homes), *_real(cage.hidden)):
+        if path == Path("/"):
+            continue
+        yield path, ("--ro-bind", "/dev/null", str(path)) if path.is_file() else ("--tmpfs", str(path))
+    for path in (*_tools(homes), *_real(cage.readable)):
+        yield path, ("--ro-bind", str(path), str(path))
+    for path in _real(cage.writable):
+        yield path, ("--bind", str(path), str(path))
+
+
+def _tools(homes: set[Path]) -> Iterator[Path]:
+    """What must stay visible of a home, or of /tmp, for programs on the PATH to work."""
+    masked = {*homes, Path("/tmp"), Path("/run")} - {Path("/")}
+    home = Path.home()
+    candidates = [Path(sys.prefix), Path(sys.base_prefix), *(home / name for name in _TOOLCHAINS)]
+    for entry in map(Path, os.get_exec_path()):
+        if entry.is_absolute():
+            candidates += [entry, entry.parent / "lib"] if entry.name == "bin" else [entry]
+    for path in _real(dict.fromkeys(candidates)):
+        if path not in masked and any(path.is_relative_to(root) for root in masked):
+            yield path
+
+
+def _real(paths: Sequence[Path] | Mapping[Path, None]) -> Iterator[Path]:
+    for path in paths:
+        resolved = path.resolve()
+        if resolved.exists():
+            yield resolved
