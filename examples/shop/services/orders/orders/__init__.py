@@ -1,0 +1,1 @@
+"""Takes orders: the one service that knows all the others."""

@@ -1,0 +1,1 @@
+"""Charges customers, and keeps the ledger of it."""

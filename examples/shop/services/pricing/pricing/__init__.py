@@ -1,0 +1,1 @@
+"""What things cost. Written by the data team, which joins traces by hand."""
