@@ -1,0 +1,181 @@
+"""A worktree an agent: made from the base commit, committed after each turn, found again after a crash.
+
+What an agent can write to is only files: the commit is made through our own metadata, whatever stands in the worktree's
+`.git`. A worktree counts as made when its mark, which lies outside of it, says so; one without a mark is made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphs.ports import Work
+from harness.repository.repository import Repository
+from tasks.errors import CheckoutError
+from tasks.ticket import Ticket
+
+_GITLINK = "160000"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one worktree and what belongs to it lie."""
+
+    folder: Path
+    branch: str
+    mark: Path
+
+
+class Worktrees:
+    """Fulfils `graphs.ports.Workspaces` for the runs on one base commit.
+
+    `folder` is where the worktrees go (`.spurline/worktrees`); branches are `spurline/<run>/<ticket>`.
+    """
+
+    def __init__(self, repository: Repository, folder: Path, base: str) -> None:
+        self._repository, self._folder, self._base = repository, folder, base
+
+    async def prepare(self, run: str, ticket: Ticket) -> Work:
+        """The worktree of the ticket, made where it is not there yet. What a killed run committed is kept."""
+        place = self._place(run, ticket.id)
+        async with self._repository.lock.held():
+            if self._metadata(place) is None:
+                await self._make(place)
+        return Work(
+            run=run,
+            ticket=ticket,
+            branch=place.branch,
+            base=self._base,
+            worktree=str(place.folder),
+            sandbox=sandbox_name(run, ticket.id),
+        )
+
+    async def commit(self, work: Work, message: str) -> str | None:
+        """Commit all of the worktree but ignored files; the branch's head, or None when it equals the base's tree."""
+        place = self._place(work.run, work.ticket.id)
+        metadata = self._metadata(place)
+        if metadata is None:
+            raise CheckoutError(f"the worktree {str(place.folder)!r} is gone", hint="retry the ticket")
+        await self.commit_all(place, metadata, message)
+        head = await self._repository.branch(place.branch)
+        assert head is not None
+        trees = await asyncio.gather(self._repository.tree(head), self._repository.tree(work.base))
+        return None if trees[0] == trees[1] else head
+
+    async def commit_all(self, place: _Place, metadata: Path, message: str) -> str | None:
+        """A new commit on the branch with all of the worktree; None when that equals what the branch has already."""
+        git, index = self._repository.git, metadata / "index"
+        # A git command of the agent's that was killed leaves its lock, and nobody else uses this index.
+        (metadata / "index.lock").unlink(missing_ok=True)
+        await self._fence_submodules(place, index)
+        await self._add(place, index)
+        await self._fence_submodules(place, index)
+        tree = (await git.own("write-tree", index=index)).decode().strip()
+        old = await self._repository.branch(place.branch)
+        # Only what descends from the base is handed over, wherever the branch was moved to.
+        sound = old is not None and await self._repository.is_ancestor(self._base, old)
+        parent = old if sound and old is not None else self._base
+        if tree == await self._repository.tree(parent) and parent == old:
+            return None
+        made = await git.own("commit-tree", "--no-gpg-sign", tree, "-p", parent, data=message.encode())
+        commit = made.decode().strip()
+        async with self._repository.lock.held():
+            await self._repository.move_branch(place.branch, commit, old)
+        return commit
+
+    async def release(self, work: Work) -> None:
+        """Remove the worktree; the branch stays unless nothing was ever committed on it."""
+        place = self._place(work.run, work.ticket.id)
+        async with self._repository.lock.held():
+            await self._clear(place)
+            if await self._repository.branch(place.branch) == self._base:
+                await self._repository.drop_branch(place.branch, self._base)
+
+    async def _make(self, place: _Place) -> None:
+        await self._clear(place)
+        git = self._repository.git
+        head = await self._repository.branch(place.branch)
+        # Without a checkout: git's own would run the filters of the repository's configuration.
+        add = ["worktree", "add", "--quiet", "--no-checkout", "--force", "--force"]
+        if head is None:
+            await git.user(*add, "--no-track", "-b", place.branch, str(place.folder), self._base)
+        else:
+            await git.user(*add, str(place.folder), place.branch)
+        metadata = Path((place.folder / ".git").read_text().removeprefix("gitdir:").strip())
+        index = metadata / "index"
+        await git.own("read-tree", head or self._base, index=index, tree=place.folder)
+        await git.own("checkout-index", "--all", "--quiet", "--force", "--index", index=index, tree=place.folder)
+        _write(place.mark, json.dumps({"metadata": str(metadata)}))
+
+    async def _clear(self, place: _Place) -> None:
+        place.mark.unlink(missing_ok=True)
+        await asyncio.to_thread(shutil.rmtree, place.folder, ignore_errors=True)
+        place.folder.parent.mkdir(parents=True, exist_ok=True)
+        # `--force --force` of a later add overrides the lock of a worktree whose making was killed.
+        await self._repository.git.user("worktree", "prune", "--expire=now")
+
+    def _metadata(self, place: _Place) -> Path | None:
+        try:
+            metadata = Path(json.loads(place.mark.read_text())["metadata"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return metadata if metadata.is_dir() and place.folder.is_dir() else None
+
+    async def _add(self, place: _Place, index: Path) -> None:
+        add = ("add", "--all", "--", ":/")
+        try:
+            await self._repository.git.own(*add, index=index, tree=place.folder)
+        except CheckoutError as error:
+            if "does not have a commit checked out" not in error.message:
+                raise
+            # An empty repository inside of the worktree: git refuses the whole command for it.
+            nested = await asyncio.to_thread(_nested, place.folder)
+            excludes = [f":(exclude,top,literal){path}" for path in nested]
+            await self._repository.git.own(*add, *excludes, index=index, tree=place.folder)
+
+    async def _fence_submodules(self, place: _Place, index: Path) -> None:
+        """Keep git out of repositories inside of the worktree: it would run with their configuration."""
+        listed = await self._repository.git.own("ls-files", "-z", "--stage", index=index, tree=place.folder)
+        entries = [line.split("\t", 1) for line in listed.decode(errors="surrogateescape").split("\0") if line]
+        links = {path for head, path in entries if head.startswith(_GITLINK)}
+        if not links:
+            return
+        known = await self._repository.git.own("ls-tree", "-r", "-z", self._base)
+        old = {line.split("\t", 1)[1] for line in known.decode().split("\0") if line.startswith(_GITLINK)}
+        for option, paths in (("--skip-worktree", links & old), ("--force-remove", links - old)):
+            if paths:
+                data = "".join(f"{path}\0" for path in sorted(paths)).encode(errors="surrogateescape")
+                await self._repository.git.own(
+                    "update-index", option, "-z", "--stdin", index=index, tree=place.folder, data=data
+                )
+
+    def _place(self, run: str, ticket: str) -> _Place:
+        folder = self._folder / run / ticket
+        return _Place(folder, f"spurline/{run}/{ticket}", self._folder / run / f".{ticket}.json")
+
+
+def sandbox_name(run: str, ticket: str) -> str:
+    """The name of an agent's sandbox: file-name safe, the same after a resume, another one in another run."""
+    return f"{ticket}-{hashlib.sha256(run.encode()).hexdigest()[:6]}"
+
+
+def _nested(folder: Path) -> list[str]:
+    """Folders below `folder` that are repositories of their own, relative to it."""
+    found = []
+    for path, names, files in os.walk(folder):
+        if ".git" in (*names, *files) and Path(path) != folder:
+            found.append(Path(path).relative_to(folder).as_posix())
+            names.clear()
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    """Put `text` in the place of `path`, whole or not at all."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text)
+    os.replace(beside, path)  # noqa: PTH105

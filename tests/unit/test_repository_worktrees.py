@@ -1,0 +1,179 @@
+"""Worktrees: made once, found again, committed whatever the agent did to their metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from graphs.ports import Work
+from harness.repository import Repository, Worktrees
+from tasks.ticket import Ticket
+
+MakeRepo = Callable[[Mapping[str, str]], Path]
+FILES = {"spurline.yaml": "project: x\n", "a/app.py": "one\n", ".gitignore": ".spurline/\n*.log\n"}
+
+
+def git(root: Path, *args: str) -> str:
+    identity = ("-c", "user.name=T", "-c", "user.email=t@example.invalid")
+    return subprocess.run(
+        ["git", *identity, *args], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def ticket(name: str = "t1") -> Ticket:
+    return Ticket(id=name, title="A ticket")
+
+
+@pytest.fixture
+async def repository(make_repo: MakeRepo) -> Repository:
+    return await Repository.open(make_repo(FILES))
+
+
+@pytest.fixture
+async def worktrees(repository: Repository) -> Worktrees:
+    return Worktrees(repository, repository.root / ".spurline/worktrees", await repository.head())
+
+
+async def test_prepare_commit_release(repository: Repository, worktrees: Worktrees) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    folder = Path(work.worktree)
+    assert work.branch == "spurline/r1/t1"
+    assert (folder / "a/app.py").read_text() == "one\n"
+    assert git(folder, "status", "--porcelain") == ""
+    assert await worktrees.commit(work, "nothing") is None
+
+    (folder / "a/app.py").write_text("two\n")
+    (folder / "new.py").write_text("new\n")
+    (folder / "noise.log").write_text("ignored\n")
+    commit = await worktrees.commit(work, "Change a\n\nBody")
+    assert commit == await repository.branch(work.branch) == git(folder, "rev-parse", "HEAD")
+    assert git(folder, "status", "--porcelain") == ""
+    assert {change.path for change in await repository.changed(work.base, commit)} == {"a/app.py", "new.py"}
+    assert git(folder, "log", "-1", "--format=%an|%s|%P") == f"Spurline agent|Change a|{work.base}"
+    assert await worktrees.commit(work, "again") == commit
+
+    await worktrees.release(work)
+    assert not folder.exists()
+    assert await repository.branch(work.branch) == commit
+    assert str(folder) not in git(repository.root, "worktree", "list")
+    await worktrees.release(work)
+
+
+async def test_a_change_taken_back_equals_the_base(worktrees: Worktrees) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    path = Path(work.worktree) / "a/app.py"
+    path.write_text("two\n")
+    assert await worktrees.commit(work, "there") is not None
+    path.write_text("one\n")
+    assert await worktrees.commit(work, "and back") is None
+
+
+async def test_release_drops_a_branch_without_commits(repository: Repository, worktrees: Worktrees) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    await worktrees.release(work)
+    assert await repository.branch(work.branch) is None
+
+
+async def test_prepare_finds_what_is_there(repository: Repository, worktrees: Worktrees) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    (Path(work.worktree) / "half.py").write_text("half\n")
+    other = Worktrees(await Repository.open(repository.root), repository.root / ".spurline/worktrees", work.base)
+    assert await other.prepare("r1", ticket()) == work
+    assert (Path(work.worktree) / "half.py").exists()
+
+
+async def test_prepare_mends_a_making_that_was_killed(repository: Repository, worktrees: Worktrees) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    folder = Path(work.worktree)
+    (folder / "a/app.py").write_text("two\n")
+    commit = await worktrees.commit(work, "kept")
+    # As it stands when `git worktree add` was killed half way: locked, files missing, no mark of ours.
+    (folder.parent / ".t1.json").unlink()
+    git(folder, "worktree", "lock", str(folder))
+    (folder / "a/app.py").unlink()
+    assert await worktrees.prepare("r1", ticket()) == work
+    assert (folder / "a/app.py").read_text() == "two\n"
+    assert await worktrees.commit(work, "nothing new") == commit
+
+
+async def test_many_at_once(worktrees: Worktrees) -> None:
+    works = await asyncio.gather(*(worktrees.prepare("r1", ticket(f"t{n}")) for n in range(12)))
+
+    async def change(work: Work) -> str | None:
+        (Path(work.worktree) / "a/app.py").write_text(work.ticket.id)
+        return await worktrees.commit(work, work.ticket.id)
+
+    commits = await asyncio.gather(*(change(work) for work in works))
+    assert None not in commits
+    assert len(set(commits)) == 12
+    assert len({work.sandbox for work in works}) == 12
+
+
+async def test_same_ticket_in_two_runs_and_two_processes(repository: Repository, worktrees: Worktrees) -> None:
+    other = Worktrees(await Repository.open(repository.root), repository.root / ".spurline/worktrees", worktrees._base)
+    one, two = await asyncio.gather(worktrees.prepare("r1", ticket()), other.prepare("r2", ticket()))
+    assert one.worktree != two.worktree
+    assert one.sandbox != two.sandbox
+    assert one.branch != two.branch
+
+
+async def test_the_commit_is_of_the_files_whatever_stands_in_dot_git(
+    repository: Repository, worktrees: Worktrees, tmp_path: Path
+) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    folder = Path(work.worktree)
+    marker = tmp_path / "ran"
+    trap = tmp_path / "trap.sh"
+    trap.write_text(f"#!/bin/sh\ntouch {marker}\n")
+    trap.chmod(0o755)
+    (folder / ".git").unlink()
+    git(folder, "init", "-q")
+    git(folder, "config", "core.fsmonitor", str(trap))
+    (folder / "a/app.py").write_text("two\n")
+    commit = await worktrees.commit(work, "c")
+    assert commit is not None
+    assert await repository.show(commit, "a/app.py") == b"two\n"
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("with_commit", [True, False])
+async def test_repositories_inside_stay_out_and_run_nothing(
+    repository: Repository, worktrees: Worktrees, tmp_path: Path, with_commit: bool
+) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    folder = Path(work.worktree)
+    marker = tmp_path / "ran"
+    trap = tmp_path / "trap.sh"
+    trap.write_text(f"#!/bin/sh\ntouch {marker}\n")
+    trap.chmod(0o755)
+    nested = folder / "vendor" / "inner"
+    nested.mkdir(parents=True)
+    git(nested, "init", "-q")
+    (nested / "file").write_text("x")
+    if with_commit:
+        git(nested, "add", "-A")
+        git(nested, "commit", "-qm", "inner")
+    git(nested, "config", "core.fsmonitor", str(trap))
+    for content in ("two\n", "three\n"):
+        (folder / "a/app.py").write_text(content)
+        (nested / "file").write_text(content)
+        commit = await worktrees.commit(work, "c")
+        assert commit is not None
+        assert [change.path for change in await repository.changed(work.base, commit)] == ["a/app.py"]
+    assert not marker.exists()
+
+
+async def test_a_branch_moved_away_is_put_back_on_the_base(repository: Repository, worktrees: Worktrees) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    folder = Path(work.worktree)
+    git(folder, "checkout", "-q", "--orphan", "elsewhere")
+    git(folder, "commit", "-qm", "an orphan")
+    git(folder, "branch", "-f", work.branch, "elsewhere")
+    (folder / "a/app.py").write_text("two\n")
+    commit = await worktrees.commit(work, "c")
+    assert commit is not None
+    assert await repository.is_ancestor(work.base, commit)
