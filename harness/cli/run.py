@@ -1,0 +1,78 @@
+"""`spurline run`: work the backlog until every ticket ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import completion
+from harness.cli.app import single
+from harness.cli.interrupts import complete
+from harness.cli.options import Json, place_of
+from harness.cli.output import Output
+from harness.settings import Project
+
+if TYPE_CHECKING:
+    from harness.runtime import RunOptions, RunResult
+
+app = single()
+
+
+@app.command("run")
+def run(
+    ctx: typer.Context,
+    ticket: Annotated[
+        list[str] | None,
+        typer.Option("--ticket", "-t", metavar="ID", autocompletion=completion.tickets, help="Only this one; repeat."),
+    ] = None,
+    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Agents at once, instead of limits.")] = None,
+    copies: Annotated[
+        int | None, typer.Option("--tickets", min=1, metavar="N", help="Multiply the backlog to N tickets.")
+    ] = None,
+    rev: Annotated[str, typer.Option("--rev", metavar="REV", help="The base commit.")] = "HEAD",
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="DIR", help="Write what the agents did as recordings.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Work the backlog in the closed loop: each ticket ends verified with proof, or honestly not.
+
+    The baseline is started if it is not up, and stopped again. Exit codes: 0 all verified, 1 some not, 2 usage or
+    configuration, 3 the environment failed, 130 interrupted.
+    """
+    from harness.runtime import RunOptions
+
+    project = place_of(ctx).workshop()
+    options = RunOptions(tickets=tuple(ticket or ()), agents=agents, copies=copies, rev=rev, record=record)
+    raise typer.Exit(complete(work(project, options, Output(json=json))))
+
+
+async def work(project: Project, options: RunOptions, out: Output) -> int:
+    """Run the backlog with live progress; the exit code."""
+    from harness.cli.progress import Progress
+    from harness.runtime import run_backlog
+
+    with Progress(out) as progress:
+
+        def listen(event: Any) -> None:
+            progress.feed(event)
+            if out.json:
+                out.object(event.to_json())
+
+        result = await run_backlog(project, options, listen, out.note)
+    _show(result, out)
+    return result.exit_code
+
+
+def _show(result: RunResult, out: Output) -> None:
+    from harness.cli.progress import summary_table
+
+    if out.json:
+        out.object(result.to_json())
+        return
+    summary_table(result.agents, out)
+    counts = ", ".join(f"{count} {state}" for state, count in result.tickets.items() if count)
+    out.line(f"\n{counts} · {result.seconds:.1f} s · {result.cost_usd:.2f} USD · run {result.run}")
+    out.note(f"`spurline runs show {result.run}` shows the proof of each ticket")
