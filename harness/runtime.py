@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from harness.settings import Project
+from harness.settings import STATE_NAME, Project
 from sandbox.driver import Driver
 from tasks.errors import UsageError
 
@@ -33,3 +33,17 @@ async def connected(project: Project) -> AsyncIterator[Driver]:
         yield driver
     finally:
         await driver.aclose()
+
+
+@asynccontextmanager
+async def attached(root: Path) -> AsyncIterator[Driver | None]:
+    """The driver of the project at `root` if its keeper runs, else None: nothing is started."""
+    from sandbox.local.client import find_keeper
+
+    state = root / STATE_NAME / "local"
+    driver = await find_keeper(state) if state.is_dir() else None
+    try:
+        yield driver
+    finally:
+        if driver is not None:
+            await driver.aclose()

@@ -40,18 +40,20 @@ class Repository:
         self._scratch = state
 
     @classmethod
-    async def open(cls, root: Path) -> Repository:
+    async def open(cls, root: Path, *, settled: bool = True) -> Repository:
         """The repository at `root`, ready to be worked from.
 
         CheckoutError, with the way out, where git is missing, `root` is no repository or a bare one or not its root,
-        there is no commit yet, or `spurline.yaml` is not committed as it stands.
+        there is no commit yet, or (unless `settled` is false: by hand, where nothing is judged) `spurline.yaml` is not
+        committed as it stands.
         """
         places = await locate(root)
         state = root / STATE_NAME / "git"
         await make_own(places, state / "own")
         repository = cls(Git(places, state / "own"), state)
         await repository.head()
-        await repository._require_settings()
+        if settled:
+            await repository._require_settings()
         return repository
 
     async def head(self) -> str:
