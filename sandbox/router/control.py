@@ -1,0 +1,86 @@
+"""The two Unix sockets by which we talk to Envoy: its admin interface, and a probe listener of our own.
+
+The probe answers from the worker that serves requests, so what it says about the live table is true for them, and
+what it writes into the records comes after everything that ended before.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+_PATH_LIMIT_BYTES: Final = 100
+"""Below the 104 (macOS) and 108 (Linux) bytes that the kernel has for the path of a socket."""
+_TIMEOUT_S: Final = 10.0
+FAILURES: Final = (httpx.TransportError,)
+"""What a call raises while Envoy does not answer."""
+
+
+class Sockets:
+    """Where the two sockets live: in the router's folder, or in a private one of short name where that is too deep."""
+
+    def __init__(self, folder: Path) -> None:
+        short = len(bytes(folder / "admin.sock")) <= _PATH_LIMIT_BYTES
+        self._own = None if short else Path(tempfile.mkdtemp(prefix="spurline-"))
+        where = self._own or folder
+        self.admin = where / "admin.sock"
+        self.probe = where / "probe.sock"
+
+    def clear(self) -> None:
+        """Remove the socket files, so that the next Envoy can bind them."""
+        self.admin.unlink(missing_ok=True)
+        self.probe.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        self.clear()
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+
+
+class Control:
+    """Calls to both sockets over kept-alive connections."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._admin = _client(sockets.admin)
+        self._probe = _client(sockets.probe)
+
+    async def ready(self) -> bool:
+        return (await self._admin.get("/ready")).status_code == 200
+
+    async def listeners(self) -> frozenset[str]:
+        """Names of all listeners that are bound."""
+        answer: dict[str, Any] = (await self._admin.get("/listeners", params={"format": "json"})).json()
+        return frozenset(status["name"] for status in answer.get("listener_statuses", ()))
+
+    async def counters(self, expression: str) -> dict[str, int]:
+        """Counters and gauges whose names match a regular expression."""
+        answer = await self._admin.get("/stats", params={"format": "json", "filter": expression})
+        return {stat["name"]: stat["value"] for stat in answer.json()["stats"] if "name" in stat}
+
+    async def reopen_records(self) -> None:
+        await self._admin.post("/reopen_logs")
+
+    async def version(self) -> str:
+        """The version of the table that the worker serves from."""
+        return (await self._probe.get("/version")).text
+
+    async def mark(self, mark: str) -> None:
+        """Have the worker write `mark` into the records, behind all that ended before."""
+        await self._probe.get(f"/mark/{mark}")
+
+    async def aclose(self) -> None:
+        await self._admin.aclose()
+        await self._probe.aclose()
+
+
+def _client(path: Path) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.AsyncHTTPTransport(uds=str(path), verify=False),
+        base_url="http://envoy",
+        timeout=_TIMEOUT_S,
+        trust_env=False,
+    )
