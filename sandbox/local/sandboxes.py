@@ -1,0 +1,261 @@
+"""All sandboxes beside one baseline: create, fork blue-green, renew, end.
+
+Calls on one sandbox take turns; different sandboxes never wait for each other. A name is free again as soon as its
+sandbox has begun to end, since routes belong to keys, not to names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from sandbox.driver import Sandbox, Source
+from sandbox.keys import new_key
+from sandbox.local.baseline import LocalBaseline
+from sandbox.local.box import Box, Generation, gone
+from sandbox.local.logfile import LogFile
+from sandbox.local.together import together, unsplit
+from sandbox.local.workload import Launcher, NotStarted, Workload
+from tasks.errors import CheckoutError, ForkError, SandboxError
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_END_GRACE_S: Final = 1.0
+
+
+class Sandboxes:
+    """The sandboxes of one baseline. `folder` keeps their logs; `ended` is the driver's memory of which names ended and
+    why, since it outlives the baseline."""
+
+    def __init__(
+        self,
+        baseline: LocalBaseline,
+        launcher: Launcher,
+        folder: Path,
+        *,
+        ended: dict[str, str],
+        clock: Callable[[], float],
+        drain_s: float,
+    ) -> None:
+        self._baseline, self._launcher, self._folder = baseline, launcher, folder
+        self._clock, self._drain_s = clock, drain_s
+        self._boxes: dict[str, Box] = {}
+        self._ending: dict[str, set[asyncio.Task[None]]] = {}
+        self._ended = ended
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    def live(self) -> tuple[Sandbox, ...]:
+        """All that have not ended, by name."""
+        now = self._clock()
+        return tuple(box.shown() for _, box in sorted(self._boxes.items()) if box.lease_ends > now)
+
+    def box(self, name: str) -> Box:
+        """The live sandbox of this name; SandboxGone if there is none, or its lease has run out."""
+        box = self._boxes.get(name)
+        if box is None:
+            raise gone(name, self._ended.get(name, "there is none of this name"))
+        if box.lease_ends <= self._clock():
+            raise gone(name, "its lease ended")
+        return box
+
+    async def create(self, name: str, *, ttl_s: float) -> Sandbox:
+        """A sandbox without forks; its key is live when this returns."""
+        if not _NAME.fullmatch(name):
+            raise SandboxError(f"{name!r} cannot name a sandbox", hint="use 1 to 128 letters, digits, '.', '_' or '-'")
+        if name in self._boxes and self._boxes[name].lease_ends <= self._clock():
+            await self.end(self._boxes[name], "its lease ended")
+        if name in self._boxes:
+            raise SandboxError(f"the sandbox {name!r} exists already", hint="take another name, or delete it first")
+        box = self._boxes[name] = Box(name=name, key=new_key(), lease_ends=self._clock() + ttl_s)
+        try:
+            async with box.lock:
+                await self._route(box)
+        except BaseException:
+            await unsplit(self.end(box, "it could not be created"))
+            raise
+        self._ended.pop(name, None)
+        return box.shown()
+
+    async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox:
+        """Start all of `sources`, then move all routes at once; on ForkError nothing has changed."""
+        box = self.box(name)
+        for service, source in sources.items():
+            self._check(service, source)
+        async with box.lock:
+            box.check()
+            started: list[Workload] = []
+            try:
+                fresh = await box.start(self._start_all(box, sources, started))
+            except BaseException:
+                await unsplit(self._stop_all(started, logs=True))
+                raise
+            await unsplit(self._swap(box, fresh))
+        return box.shown()
+
+    async def plant(self, name: str, service: str | None) -> None:
+        """Make one service answer 503 for this sandbox's key, or none."""
+        box = self.box(name)
+        if service is not None and service not in self._baseline.system.services:
+            raise self._unknown(service)
+        async with box.lock:
+            box.check()
+            faults = frozenset() if service is None else frozenset({service})
+            await unsplit(self._baseline.routes.put(replace(box.routes(), faults=faults)))
+            box.faults = faults
+
+    async def delete(self, name: str) -> None:
+        """End it if it lives; return when nothing of it is left in any case."""
+        box = self._boxes.get(name)
+        if box is not None:
+            await self.end(box, "it was deleted")
+        for ending in tuple(self._ending.get(name, ())):
+            await asyncio.shield(ending)
+
+    async def reap(self) -> tuple[str, ...]:
+        """End what has outlived its lease; the names."""
+        now = self._clock()
+        due = [box for box in self._boxes.values() if box.lease_ends <= now]
+        await asyncio.gather(*(self.end(box, "its lease ended") for box in due))
+        return tuple(box.name for box in due)
+
+    async def end_all(self, reason: str) -> None:
+        """End every sandbox; no new one may be created meanwhile."""
+        await asyncio.gather(*(self.end(box, reason) for box in tuple(self._boxes.values())))
+        for endings in tuple(self._ending.values()):
+            await asyncio.gather(*endings)
+
+    async def end(self, box: Box, reason: str) -> None:
+        """Take routes, key, forks, checkouts and logs away. Runs to its end even if the caller is cancelled."""
+        if self._boxes.get(box.name) is not box:
+            return
+        del self._boxes[box.name]
+        self._ended[box.name] = reason
+        box.end(reason)
+        task = asyncio.create_task(self._dismantle(box), name=f"end of {box.name}")
+        endings = self._ending.setdefault(box.name, set())
+        endings.add(task)
+        task.add_done_callback(lambda done: self._forget(box.name, done))
+        await asyncio.shield(task)
+
+    def logs(self) -> list[LogFile]:
+        return [log for box in self._boxes.values() for log in box.all_logs()]
+
+    def _forget(self, name: str, ended: asyncio.Task[None]) -> None:
+        self._ending[name].discard(ended)
+        if not self._ending[name]:
+            del self._ending[name]
+
+    async def _route(self, box: Box) -> None:
+        router = self._baseline.routes.router
+        box.slot = slot = await router.reserve()
+        box.urls = {
+            name: router.ingress(slot, name)
+            for name, service in self._baseline.system.services.items()
+            if service.protocol != "tcp"
+        }
+        await self._baseline.routes.put(box.routes())
+
+    async def _start_all(
+        self, box: Box, sources: Mapping[str, Source], started: list[Workload]
+    ) -> dict[str, Generation]:
+        """New generations of all, ready but not routed to; each is in `started` from the moment it is ready."""
+        made = await together(self._start(box, name, source, started) for name, source in sources.items())
+        return dict(zip(sources, made, strict=True))
+
+    async def _start(self, box: Box, name: str, source: Source, started: list[Workload]) -> Generation:
+        number = box.forks[name].number + 1 if name in box.forks else 1
+        log = LogFile(self._log_folder(box) / f"{name}.{number}.log")
+        log.remove()
+        try:
+            workload = await self._launcher.start(
+                self._baseline.system.services[name],
+                source,
+                address=lambda neighbour: self._baseline.address(name, neighbour),
+                log=log,
+            )
+        except NotStarted as failure:
+            raise ForkError(
+                failure.message,
+                service=failure.service,
+                stage=failure.stage,
+                log=failure.log,
+                hint=failure.hint,
+            ) from failure
+        except CheckoutError as error:
+            raise SandboxError(f"{name!r} cannot be forked: {error.message}", hint=error.hint) from error
+        started.append(workload)
+        return Generation(number=number, workload=workload)
+
+    async def _swap(self, box: Box, fresh: dict[str, Generation]) -> None:
+        """Move the routes to `fresh` and let what they led to drain. If they cannot be moved, `fresh` is ended."""
+        try:
+            await self._baseline.routes.put(box.routes_with(fresh))
+        except BaseException:
+            await self._stop_all([made.workload for made in fresh.values()], logs=True)
+            raise
+        for name, made in fresh.items():
+            old = box.forks.get(name)
+            box.forks[name] = made
+            if old is not None:
+                self._retire(box, name, old.workload)
+        box.generation += 1
+
+    def _retire(self, box: Box, name: str, old: Workload) -> None:
+        """Stop it once its requests have ended; its log is kept for one generation more."""
+        if name in box.earlier_logs:
+            box.earlier_logs[name].remove()
+        box.earlier_logs[name] = old.process.log
+        task = asyncio.create_task(self._drain(old), name=f"drain of {box.name}/{name}")
+        box.draining[task] = old
+        task.add_done_callback(lambda done: box.draining.pop(done, None))
+
+    async def _drain(self, old: Workload) -> None:
+        await self._baseline.routes.drained(old.address, grace_s=self._drain_s)
+        await unsplit(self._launcher.stop(old))
+
+    async def _dismantle(self, box: Box) -> None:
+        async with box.lock:
+            try:
+                await self._baseline.routes.drop(box.key)
+                if box.slot is not None:
+                    self._baseline.routes.router.release(box.slot)
+            finally:
+                draining = dict(box.draining)
+                for task in draining:
+                    task.cancel()
+                if draining:
+                    await asyncio.wait(draining)
+                forks = [made.workload for made in box.forks.values()]
+                await self._stop_all([*draining.values(), *forks], logs=False)
+                await asyncio.to_thread(shutil.rmtree, self._log_folder(box), ignore_errors=True)
+
+    async def _stop_all(self, workloads: list[Workload], *, logs: bool) -> None:
+        await asyncio.gather(*(self._launcher.stop(work, grace_s=_END_GRACE_S) for work in workloads))
+        if logs:
+            for work in workloads:
+                work.process.log.remove()
+
+    def _log_folder(self, box: Box) -> Path:
+        return self._folder / f"{box.name}.{box.key[:4]}"
+
+    def _check(self, name: str, source: Source) -> None:
+        service = self._baseline.system.services.get(name)
+        if service is None:
+            raise self._unknown(name)
+        if service.url is not None:
+            raise SandboxError(
+                f"{name!r} runs already at {service.url} and cannot be forked",
+                hint=f"give {name!r} a `command` instead of a `url` in spurline.yaml",
+            )
+        if source.folder is not None and not source.folder.is_dir():
+            raise SandboxError(f"{str(source.folder)!r} is no folder", hint="give a folder or a revision")
+
+    def _unknown(self, name: str) -> SandboxError:
+        known = ", ".join(sorted(self._baseline.system.services))
+        return SandboxError(f"the system has no service {name!r}", hint=f"its services are {known}")

@@ -1,0 +1,223 @@
+"""One running copy of a service, from its source to ready: checkout, build, start, wait. Baseline and forks alike.
+
+A start that fails or is cancelled leaves nothing: no process, port, checkout or log.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from sandbox.driver import Source
+from sandbox.local import environment, readiness
+from sandbox.local.checkouts import Checkout, Checkouts
+from sandbox.local.guard import Guard
+from sandbox.local.logfile import LogFile
+from sandbox.local.ports import PortPool
+from sandbox.local.process import Process
+from sandbox.local.together import unsplit
+from sandbox.service import Service, fill
+from tasks.errors import SandboxError
+from tasks.text import one_line
+
+HOST: Final = "127.0.0.1"
+TAIL_LINES: Final = 40
+STOP_GRACE_S: Final = 5.0
+BUILD_LIMIT_S: Final = 900.0
+Address = Callable[[str], tuple[str, int]]
+"""Host and port of a neighbour, through the router."""
+
+
+class NotStarted(Exception):
+    """The service did not get ready; becomes a BaselineError or a ForkError with the same facts."""
+
+    def __init__(
+        self, message: str, *, service: str, stage: Literal["build", "start"], log: tuple[str, ...], hint: str
+    ) -> None:
+        super().__init__(message)
+        self.message, self.service, self.stage, self.log, self.hint = message, service, stage, log, hint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workload:
+    """A service that runs and was ready."""
+
+    service: Service
+    source: Source
+    port: int
+    process: Process
+    checkout: Checkout | None
+    ready_s: float
+    build_s: float
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    async def is_healthy(self) -> bool:
+        """Whether the process lives and its probe succeeds now; a service that is ready by its log need only live."""
+        if not self.process.alive:
+            return False
+        if self.service.ready.kind == "log":
+            return True
+        return await readiness.is_ready(self.service.ready, HOST, self.port, log=None) and self.process.alive
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """Where and how one start happens."""
+
+    service: Service
+    folder: Path
+    env: Mapping[str, str]
+    port: int
+    address: Address
+    log: LogFile
+
+
+class Launcher:
+    """Starts and stops workloads with one driver's ports, checkouts and guard. `environ` is the driver's own."""
+
+    def __init__(self, *, checkouts: Checkouts, ports: PortPool, guard: Guard, environ: Mapping[str, str]) -> None:
+        self.checkouts = checkouts
+        self._ports, self._guard, self._environ = ports, guard, environ
+        self._live: set[Workload] = set()
+
+    def port(self) -> int:
+        """A port for a workload that is started later."""
+        return self._ports.take()
+
+    def give_back(self, port: int) -> None:
+        self._ports.give_back(port)
+
+    async def start(
+        self, service: Service, source: Source, *, address: Address, log: LogFile, port: int | None = None
+    ) -> Workload:
+        """Start and wait. Raises NotStarted, CheckoutError, SandboxError. A `port` of the caller's is given back too
+        when the workload stops or fails."""
+        port = self._ports.take() if port is None else port
+        checkout: Checkout | None = None
+        process: Process | None = None
+        try:
+            checkout = await self._checkout(service, source)
+            folder = checkout.root if checkout else source.folder
+            assert folder is not None
+            env = environment.of_service(service, self._environ, address=address, port=port, owner=self._guard.owner)
+            setting = _Setting(service, folder / service.cwd, env, port, address, log)
+            build_s = await self._build(setting)
+            process = self._spawn(setting)
+            ready_s = await self._wait(setting, process)
+            workload = Workload(service, source, port, process, checkout, ready_s, build_s)
+            self._live.add(workload)
+            return workload
+        except BaseException:
+            await unsplit(self._undo(port, process, checkout, log))
+            raise
+
+    async def stop(self, workload: Workload, *, grace_s: float = STOP_GRACE_S) -> None:
+        """End the group and give everything back but the log; once, however often it is called."""
+        if workload not in self._live:
+            return
+        self._live.discard(workload)
+        await workload.process.stop(grace_s=grace_s)
+        self._ports.give_back(workload.port)
+        if workload.checkout is not None:
+            await self.checkouts.give_back(workload.checkout)
+
+    async def _checkout(self, service: Service, source: Source) -> Checkout | None:
+        if source.commit is None:
+            return None
+        return await self.checkouts.take(source.commit, links=service.link, private=service.build is not None)
+
+    async def _undo(self, port: int, process: Process | None, checkout: Checkout | None, log: LogFile) -> None:
+        if process is not None:
+            await process.stop(grace_s=0)
+        self._ports.give_back(port)
+        log.remove()
+        if checkout is not None:
+            await self.checkouts.give_back(checkout)
+
+    async def _build(self, setting: _Setting) -> float:
+        """Run the build command; the seconds it took."""
+        service = setting.service
+        if service.build is None:
+            return 0.0
+        began = time.monotonic()
+        log = LogFile(setting.log.path.with_suffix(".build"))
+        try:
+            process = self._execute(["/bin/sh", "-c", service.build], setting, log, stage="build")
+            try:
+                code = await process.wait_at_most(BUILD_LIMIT_S)
+            finally:
+                await unsplit(process.stop(grace_s=0))
+            if code != 0:
+                why = process.ended() if code is not None else f"took longer than {BUILD_LIMIT_S:.0f} s"
+                raise NotStarted(
+                    f"the build of {service.name!r} ({one_line(service.build)}) {why}",
+                    service=service.name,
+                    stage="build",
+                    log=log.tail(TAIL_LINES),
+                    hint="the last lines that it wrote say why",
+                )
+        finally:
+            log.remove()
+        return time.monotonic() - began
+
+    def _spawn(self, setting: _Setting) -> Process:
+        argv = [fill(part, setting.address, setting.port) for part in setting.service.command]
+        return self._execute(argv, setting, setting.log, stage="start")
+
+    def _execute(
+        self, argv: list[str], setting: _Setting, log: LogFile, *, stage: Literal["build", "start"]
+    ) -> Process:
+        name, cwd = setting.service.name, setting.service.cwd
+
+        def not_started(message: str, hint: str) -> NotStarted:
+            return NotStarted(message, service=name, stage=stage, log=(), hint=hint)
+
+        if not setting.folder.is_dir():
+            raise not_started(
+                f"the folder {cwd!r} of {name!r} does not exist in what it is to run",
+                f"see `cwd` of {name!r} in spurline.yaml",
+            )
+        try:
+            return Process.start(argv, cwd=setting.folder, env=setting.env, log=log, guard=self._guard)
+        except FileNotFoundError:
+            raise not_started(
+                f"the command {argv[0]!r} of {name!r} was not found",
+                f"it is looked up in PATH={setting.env.get('PATH', '')}, or with a slash in it from {cwd!r}",
+            ) from None
+        except PermissionError as error:
+            if error.filename == str(log.path):
+                raise SandboxError(
+                    f"the log {str(log.path)!r} cannot be written: {error.strerror}",
+                    hint="the state folder must be writable",
+                ) from error
+            raise not_started(
+                f"the command {argv[0]!r} of {name!r} cannot be executed: {error.strerror}", "make it executable"
+            ) from None
+        except OSError as error:
+            raise SandboxError(
+                f"{name!r} cannot be started ({shlex.join(argv)}): {error.strerror}",
+                hint="the machine is short of disk, memory, processes or open files",
+            ) from error
+
+    async def _wait(self, setting: _Setting, process: Process) -> float:
+        """The seconds from the start of the process to ready."""
+        service, port = setting.service, setting.port
+        if await readiness.wait_ready(service.ready, HOST, port, process=process, log=setting.log):
+            return time.monotonic() - process.started
+        if process.alive:
+            message = (
+                f"{service.name!r} was not ready within {service.ready.timeout_s:g} s: "
+                f"no answer to its probe, {readiness.shown(service.ready, port)}"
+            )
+            hint = f"it must listen on 127.0.0.1 at the port in $PORT (here {port}); or raise `ready.timeout`"
+        else:
+            message = f"{service.name!r} {process.ended()} before it was ready"
+            hint = "the last lines that it wrote say why"
+        raise NotStarted(message, service=service.name, stage="start", log=setting.log.tail(TAIL_LINES), hint=hint)
