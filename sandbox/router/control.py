@@ -61,6 +61,18 @@ class Control:
         answer = await self._admin.get("/stats", params={"format": "json", "filter": expression})
         return {stat["name"]: stat["value"] for stat in answer.json()["stats"] if "name" in stat}
 
+    async def active(self, address: str) -> int:
+        """Requests under way to one upstream, `ip:port`, over all clusters that know it."""
+        answer = await self._admin.get("/clusters", params={"format": "json"})
+        return sum(
+            int(stat.get("value", 0))
+            for cluster in answer.json().get("cluster_statuses", ())
+            for host in cluster.get("host_statuses", ())
+            if _shown(host["address"].get("socket_address", {})) == address
+            for stat in host["stats"]
+            if stat["name"] == "rq_active"
+        )
+
     async def reopen_records(self) -> None:
         await self._admin.post("/reopen_logs")
 
@@ -75,6 +87,10 @@ class Control:
     async def aclose(self) -> None:
         await self._admin.aclose()
         await self._probe.aclose()
+
+
+def _shown(address: dict[str, Any]) -> str:
+    return f"{address.get('address')}:{address.get('port_value')}"
 
 
 def _client(path: Path) -> httpx.AsyncClient:

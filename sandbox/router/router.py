@@ -171,6 +171,13 @@ class Router:
             await self._until_live(str(written))
             self._live = written
 
+    async def in_flight(self, address: str) -> int:
+        """Requests under way to an upstream, `ip:port`; 0 where Envoy does not answer, since then none is."""
+        try:
+            return await self._talk().active(address)
+        except FAILURES:
+            return 0
+
     # records
 
     async def cursor(self) -> Cursor:
