@@ -18,6 +18,7 @@ from harness.cli.place import Place
 COMMANDS: Final[Mapping[str, str]] = {
     "baseline": "harness.cli.baseline",
     "sandbox": "harness.cli.sandbox",
+    "request": "harness.cli.request",
     "tickets": "harness.cli.tickets",
     "keeper": "harness.cli.keeper",
 }

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,7 +16,7 @@ from harness.cli.documents import baseline_document, span
 from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Cell, Output, Styled
-from harness.cli.place import commit_of
+from harness.cli.place import repository_of
 from harness.settings import Project
 from sandbox.driver import Baseline, Driver
 
@@ -34,29 +35,26 @@ def up(
 
     Runs already with this commit: nothing changes. Ctrl-C leaves nothing behind.
     """
-    project = place_of(ctx).workshop()
-    commit = commit_of(project.root, rev)
-    complete(_up(project, commit, Output(json=json)))
+    complete(_up(place_of(ctx).workshop(), rev, Output(json=json)))
 
 
 @app.command("down")
 def down(ctx: typer.Context, json: Json = False) -> None:
     """Stop the baseline, and with it every sandbox; nothing is left behind. Down already: fine."""
-    project = place_of(ctx).workshop()
-    complete(_down(project, Output(json=json)))
+    complete(_down(place_of(ctx).root(), Output(json=json)))
 
 
 @app.command("status")
 def status(ctx: typer.Context, json: Json = False) -> None:
     """Show health, version, lease, and the URL of each service; exit 1 unless it is up and healthy."""
-    project = place_of(ctx).workshop()
-    if not complete(_status(project, Output(json=json))):
+    if not complete(_status(place_of(ctx).root(), Output(json=json))):
         raise typer.Exit(1)
 
 
-async def _up(project: Project, commit: str, out: Output) -> None:
+async def _up(project: Project, rev: str, out: Output) -> None:
     from harness.runtime import connected
 
+    commit = await (await repository_of(project, out)).resolve(rev)
     async with connected(project) as driver:
         before = await driver.baseline()
         baseline = await _start(driver, project, commit, out, fresh=before is None)
@@ -101,13 +99,15 @@ async def _patience(out: Output) -> AsyncIterator[None]:
             await task
 
 
-async def _down(project: Project, out: Output) -> None:
-    from harness.runtime import connected
+async def _down(root: Path, out: Output) -> None:
+    from harness.runtime import attached
 
-    async with connected(project) as driver:
-        was_up = await driver.baseline() is not None
-        sandboxes = [sandbox.name for sandbox in await driver.list()]
-        await driver.down()
+    was_up, sandboxes = False, []
+    async with attached(root) as driver:
+        if driver is not None:
+            was_up = await driver.baseline() is not None
+            sandboxes = [sandbox.name for sandbox in await driver.list()]
+            await driver.down()
     if out.json:
         out.object({"up": False, "was_up": was_up, "sandboxes_deleted": sandboxes})
         return
@@ -116,14 +116,14 @@ async def _down(project: Project, out: Output) -> None:
     out.note("the baseline is down" if was_up else "the baseline was not up")
 
 
-async def _status(project: Project, out: Output) -> bool:
-    from harness.runtime import connected
+async def _status(root: Path, out: Output) -> bool:
+    from harness.runtime import attached
 
-    async with connected(project) as driver:
-        baseline = await driver.baseline()
-        if baseline is not None:
-            _show(baseline, out)
-            return baseline.healthy
+    async with attached(root) as driver:
+        baseline = await driver.baseline() if driver is not None else None
+    if baseline is not None:
+        _show(baseline, out)
+        return baseline.healthy
     if out.json:
         out.object({"up": False})
     else:

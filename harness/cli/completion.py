@@ -5,10 +5,12 @@ Runs at every press of the tab key: quick, silent, and without effects. What can
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from harness.cli.place import Place
 from tasks.errors import SpurlineError
 
 if TYPE_CHECKING:
@@ -42,13 +44,27 @@ def tickets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 def sandboxes(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Sandboxes that live at the moment."""
-    return []
+    """Sandboxes that live at the moment, asked of what runs; nothing is started."""
+    import asyncio
+
+    try:
+        names = asyncio.run(_living(_place(ctx).root()))
+    except (SpurlineError, OSError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+async def _living(root: Path) -> list[str]:
+    from harness.runtime import attached
+
+    async with attached(root) as driver:
+        return [sandbox.name for sandbox in await driver.list()] if driver is not None else []
 
 
 def _project(ctx: typer.Context) -> Project:
-    from harness.cli.place import Place
+    return _place(ctx).project()
 
-    root = ctx.find_root()
-    place = root.obj if isinstance(root.obj, Place) else Place(root.params.get("project"))
-    return place.project()
+
+def _place(ctx: typer.Context) -> Place:
+    # While a line is completed no command runs, so nobody has set `obj`.
+    return Place(ctx.find_root().params.get("project"))

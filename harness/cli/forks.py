@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.cli.place import commit_of
+from harness.repository import Repository
 from harness.settings import Project
 from sandbox.driver import Source
 from sandbox.service import Service
 from tasks.errors import CheckoutError, UsageError
 
 
-def read_forks(texts: Sequence[str], project: Project) -> dict[str, Source]:
+async def read_forks(texts: Sequence[str], project: Project, repository: Repository) -> dict[str, Source]:
     """The sources by service, in the order given. UsageError or CheckoutError names the one that cannot be used."""
     services = project.system().services
     sources: dict[str, Source] = {}
@@ -22,7 +22,7 @@ def read_forks(texts: Sequence[str], project: Project) -> dict[str, Source]:
         service = _forkable(name, services)
         if name in sources:
             raise UsageError(f"--fork names {name!r} twice", hint="a sandbox has one fork of a service")
-        sources[name] = _source(what or "HEAD", service, project.root)
+        sources[name] = await _source(what or "HEAD", service, repository)
     return sources
 
 
@@ -40,7 +40,7 @@ def _forkable(name: str, services: Mapping[str, Service]) -> Service:
     return service
 
 
-def _source(what: str, service: Service, root: Path) -> Source:
+async def _source(what: str, service: Service, repository: Repository) -> Source:
     """A folder where there is one, or where it is written like a path; else a commit."""
     folder = Path(what).expanduser()
     if folder.is_dir():
@@ -48,7 +48,7 @@ def _source(what: str, service: Service, root: Path) -> Source:
     if what.startswith(("/", "./", "../", "~")) or what in (".", ".."):
         raise UsageError(f"--fork {service.name}={what}: there is no such folder", hint="give a folder or a commit")
     try:
-        return Source(commit=commit_of(root, what))
+        return Source(commit=await repository.resolve(what))
     except CheckoutError:
         raise CheckoutError(
             f"--fork {service.name}={what}: {what!r} is neither a commit nor a folder",

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import single
-from harness.cli.place import Place
+from harness.settings import STATE_NAME
 
 app = single()
 
@@ -22,6 +22,7 @@ def keeper(project: Annotated[Path, typer.Option("--project", metavar="DIR")]) -
     """Serve the local driver of one project until nothing runs any more."""
     from sandbox.local.keeper import serve
 
-    found = Place(project).workshop()
+    # Not `workshop`: what runs can be looked at and taken down also when spurline.yaml has become invalid.
+    root = project.resolve()
     # It has its own way to stop on signals, which ends what it started: no `interrupts.complete` here.
-    asyncio.run(serve(found.root, found.state / "local"))
+    asyncio.run(serve(root, root / STATE_NAME / "local"))

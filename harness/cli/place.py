@@ -1,21 +1,23 @@
 """Where a command works: the project of `--project` or of the current folder, read when it is first needed.
 
-What is refused here is refused before anything is started or written: a folder that is no git repository, one
-without a commit, a `.spurline/` that cannot be written.
+What is refused here is refused before anything is started: a folder that is no git repository, a bare one, a
+`.spurline/` that cannot be written.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import CheckoutError, UsageError
+from tasks.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.cli.output import Output
+    from harness.repository import Repository
     from harness.settings import Project
 
 
@@ -48,35 +50,26 @@ class Place:
         return read_project(self.root())
 
     def workshop(self) -> Project:
-        """The project, with a git repository that has a commit and a `.spurline/` that can be written."""
+        """The project as the root of a git repository's work tree, with a `.spurline/` that can be written.
+
+        CheckoutError or UsageError where it is not that; no loop may be running.
+        """
+        from harness.repository.git import locate
+
         project = self.project()
-        check_repository(project.root)
+        asyncio.run(locate(project.root))
         prepare_state(project.state)
         return project
 
 
-def check_repository(root: Path) -> None:
-    """CheckoutError unless `root` is the work tree of a git repository with at least one commit."""
-    if _git(root, "rev-parse", "--is-inside-work-tree") != "true":
-        bare = _git(root, "rev-parse", "--is-bare-repository") == "true"
-        what = "is a bare git repository, without a work tree" if bare else "is not a git repository"
-        hint = "run Spurline in a clone of it" if bare else "`git init`, then commit spurline.yaml and the services"
-        raise CheckoutError(f"{root} {what}", hint=hint)
-    if _git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}") is None:
-        raise CheckoutError(
-            f"the git repository {root} has no commit yet",
-            hint="commit first: the baseline runs a commit, not a folder",
-        )
+async def repository_of(project: Project, out: Output) -> Repository:
+    """The repository, for work by hand: a spurline.yaml that is not committed is used as it is, and that is said."""
+    from harness.repository import Repository
 
-
-def commit_of(root: Path, rev: str) -> str:
-    """The full sha of the commit that `rev` names. CheckoutError where it names none."""
-    found = None if rev.startswith("-") else _git(root, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
-    if found is None:
-        raise CheckoutError(
-            f"there is no commit {rev!r} in {root}", hint="`git log --oneline --all` shows what there is"
-        )
-    return found
+    repository = await Repository.open(project.root, settled=False)
+    if project.file.name in await repository.dirty():
+        out.warning(f"{project.file.name} is not committed as it stands; `spurline run` and `check` will want it to be")
+    return repository
 
 
 def prepare_state(state: Path) -> None:
@@ -100,14 +93,3 @@ def _state_hint(error: OSError, state: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space on that disk"
     return "give yourself the right to write there, or use a copy of the repository that is yours"
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """The output of one git query, None where it failed."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, stdin=subprocess.DEVNULL, check=False
-        )
-    except FileNotFoundError:
-        raise CheckoutError("git is not installed, or not on PATH", hint="install git 2.30 or newer") from None
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli import completion
 from harness.cli.app import noun
+from harness.cli.connection import live, not_up
 from harness.cli.documents import sandbox_document, span
 from harness.cli.forks import read_forks
 from harness.cli.interrupts import complete
 from harness.cli.options import Follow, Json, SandboxName, ServiceOption, duration, place_of, sandbox_name
 from harness.cli.output import Cell, Output, Styled
+from harness.cli.place import repository_of
 from harness.cli.streams import print_exchanges, print_logs
 from harness.settings import Project
 from sandbox.driver import Fork, Sandbox, Source
 from sandbox.keys import masked
-from tasks.errors import BaselineError, SpurlineError, UsageError
+from tasks.errors import SpurlineError, UsageError
 
 app = noun("Make, change and look into sandboxes: forks of services beside the baseline, reached by a routing key.")
 
@@ -49,28 +52,26 @@ def create(
     """Make a sandbox and fork services in it; print its URL."""
     ttl_s = duration(ttl, "--ttl")
     project = place_of(ctx).workshop()
-    sources = read_forks(fork or [], project)
     out = Output(json=json)
-    made = complete(_create(project, sandbox_name(name), sources, ttl_s, out, keep=keep))
+    made = complete(_create(project, sandbox_name(name), fork or [], ttl_s, out, keep=keep))
     _show(made, project, out, show_key=show_key)
 
 
 @app.command("update")
 def update(ctx: typer.Context, name: SandboxName, fork: Forks = None, json: Json = False) -> None:
     """Move forks of a sandbox to another commit or folder, without one failed request; add new ones."""
-    project = place_of(ctx).workshop()
-    sources = read_forks(fork or [], project)
-    if not sources:
+    if not fork:
         raise UsageError("nothing to update", hint=f"`spurline sandbox update {name} --fork SERVICE[=REV or PATH]`")
+    project = place_of(ctx).workshop()
     out = Output(json=json)
-    changed = complete(_update(project, sandbox_name(name), sources, out))
+    changed = complete(_update(project, sandbox_name(name), fork, out))
     _show(changed, project, out, show_key=False)
 
 
 @app.command("list")
 def list_sandboxes(ctx: typer.Context, json: Json = False) -> None:
     """List the sandboxes that live."""
-    project = place_of(ctx).workshop()
+    project = place_of(ctx).project()
     out = Output(json=json)
     found = complete(_list(project))
     entry = project.settings.baseline.entry
@@ -89,7 +90,7 @@ def list_sandboxes(ctx: typer.Context, json: Json = False) -> None:
 @app.command("show")
 def show(ctx: typer.Context, name: SandboxName, show_key: ShowKey = False, json: Json = False) -> None:
     """Show one sandbox: URLs, forks, lease."""
-    project = place_of(ctx).workshop()
+    project = place_of(ctx).project()
     _show(complete(_get(project, sandbox_name(name))), project, Output(json=json), show_key=show_key)
 
 
@@ -104,14 +105,14 @@ def logs(
 ) -> None:
     """Print what the forks write; with --service also what the baseline's service of that name writes."""
     since_at = time.time() - duration(since, "--since") if since else 0.0
-    project = place_of(ctx).workshop()
+    project = place_of(ctx).project()
     complete(print_logs(project, sandbox_name(name), service, since_at, Output(json=json), follow=follow))
 
 
 @app.command("exchanges")
 def exchanges(ctx: typer.Context, name: SandboxName, follow: Follow = False, json: Json = False) -> None:
     """Print the failing exchanges of a sandbox, with headers and bodies as they passed the router."""
-    project = place_of(ctx).workshop()
+    project = place_of(ctx).project()
     complete(print_exchanges(project, sandbox_name(name), Output(json=json), follow=follow))
 
 
@@ -126,7 +127,7 @@ def delete(
     wanted = [sandbox_name(name) for name in names or []]
     if bool(wanted) == all_:
         raise UsageError("give names or --all", hint="`spurline sandbox list` shows the names")
-    complete(_delete(place_of(ctx).workshop(), wanted, Output(json=json)))
+    complete(_delete(place_of(ctx).root(), wanted, Output(json=json)))
 
 
 @app.command("gc")
@@ -143,13 +144,12 @@ def gc(ctx: typer.Context, json: Json = False) -> None:
 
 
 async def _create(
-    project: Project, name: str, sources: Mapping[str, Source], ttl_s: float, out: Output, *, keep: bool
+    project: Project, name: str, forks: Sequence[str], ttl_s: float, out: Output, *, keep: bool
 ) -> Sandbox:
-    from harness.runtime import connected
-
-    async with connected(project) as driver:
+    sources = await read_forks(forks, project, await repository_of(project, out))
+    async with live(project.root) as driver:
         if await driver.baseline() is None:
-            raise BaselineError("the baseline is not up", hint="`spurline baseline up` starts it")
+            raise not_up()
         made = await driver.create(name, ttl_s=ttl_s)
         if not sources:
             return made
@@ -164,36 +164,34 @@ async def _create(
             raise
 
 
-async def _update(project: Project, name: str, sources: Mapping[str, Source], out: Output) -> Sandbox:
-    from harness.runtime import connected
-
-    async with connected(project) as driver:
+async def _update(project: Project, name: str, forks: Sequence[str], out: Output) -> Sandbox:
+    sources = await read_forks(forks, project, await repository_of(project, out))
+    async with live(project.root) as driver:
         await driver.get(name)
         _announce(sources, out)
         return await driver.fork(name, sources)
 
 
 async def _list(project: Project) -> tuple[Sandbox, ...]:
-    from harness.runtime import connected
+    from harness.runtime import attached
 
-    async with connected(project) as driver:
-        return await driver.list()
+    async with attached(project.root) as driver:
+        return await driver.list() if driver is not None else ()
 
 
 async def _get(project: Project, name: str) -> Sandbox:
-    from harness.runtime import connected
-
-    async with connected(project) as driver:
+    async with live(project.root) as driver:
         return await driver.get(name)
 
 
-async def _delete(project: Project, names: list[str], out: Output) -> None:
-    from harness.runtime import connected
+async def _delete(root: Path, names: list[str], out: Output) -> None:
+    from harness.runtime import attached
 
-    async with connected(project) as driver:
-        living = [sandbox.name for sandbox in await driver.list()]
+    async with attached(root) as driver:
+        living = [sandbox.name for sandbox in await driver.list()] if driver is not None else []
         for name in names or living:
-            await driver.delete(name)
+            if driver is not None:
+                await driver.delete(name)
             if out.json:
                 out.object({"sandbox": name, "deleted": name in living})
             else:

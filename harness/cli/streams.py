@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+from harness.cli.connection import live
 from harness.cli.documents import clock, exchange_document
 from harness.cli.output import Output, Styled
 from harness.settings import Project
@@ -21,9 +22,7 @@ async def print_logs(
     project: Project, name: str, service: str | None, since: float, out: Output, *, follow: bool
 ) -> None:
     """Lines of all forks, or of one service, in the order of time."""
-    from harness.runtime import connected
-
-    async with connected(project) as driver:
+    async with live(project.root) as driver:
         sandbox = await driver.get(name)
         services = _services(service, sandbox, project, out)
         width = max((len(one) for one in services), default=0)
@@ -85,9 +84,7 @@ def unseen(lines: Sequence[LogLine], seen: Sequence[LogLine]) -> list[LogLine]:
 
 async def print_exchanges(project: Project, name: str, out: Output, *, follow: bool) -> None:
     """Failing exchanges since the sandbox was made, then as they come."""
-    from harness.runtime import connected
-
-    async with connected(project) as driver:
+    async with live(project.root) as driver:
         await driver.get(name)
         since, count = _START, 0
         before: tuple[Exchange, ...] = ()
