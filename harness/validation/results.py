@@ -1,0 +1,79 @@
+"""What checks say: results, how a check is named by its content, and the ports behind which results are kept.
+
+A check passes, fails, or cannot be judged. A check that could not run is never a failure of the baseline and never a
+pass of a sandbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from tasks.ticket import Check
+
+Outcome = Literal["pass", "fail", "unjudged"]
+CheckKind = Literal["command", "http"]
+
+
+@dataclass(frozen=True, slots=True)
+class FailingTest:
+    """One test of a command check that failed, as its runner reported it."""
+
+    name: str
+    message: str
+    text: str = ""
+    """What the runner printed for it: the assertion, the traceback. Capped."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """How one run of one check ended. Texts are plain, capped and redacted."""
+
+    outcome: Outcome
+    detail: str
+    """One line: what was expected and what came; empty for a pass."""
+    tests: tuple[FailingTest, ...] = ()
+    output: str = ""
+    """The end of what a command printed."""
+    milliseconds: int = 0
+    flaky: bool = False
+    """Set where several runs on the same commit gave different answers."""
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "pass"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> CheckResult:
+        """What `to_json` gave; KeyError or TypeError for anything else."""
+        tests = tuple(FailingTest(**test) for test in data["tests"])
+        return CheckResult(**{**data, "tests": tests})
+
+
+def digest(check: Check) -> str:
+    """sha256 of what the check is: its kind, name, command or request, expectations and time-out."""
+    data = {"kind": check.kind, **check.model_dump(mode="json", by_alias=True)}
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+class BaselineResults(Protocol):
+    """Results of the untouched baseline, shared by all agents and by runs to come."""
+
+    async def get(self, version: str, digest: str) -> CheckResult | None: ...
+    async def put(self, version: str, digest: str, result: CheckResult) -> None: ...
+
+
+class Archive(Protocol):
+    """Where whole verdict documents are kept."""
+
+    async def save(self, run: str, ticket: str, document: Mapping[str, Any]) -> str:
+        """Keep the document; its id."""
+        ...
+
+    async def load(self, id: str) -> Mapping[str, Any]: ...

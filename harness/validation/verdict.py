@@ -1,0 +1,263 @@
+"""The verdict: facts in, conclusion out. Pure.
+
+The seven rules of 'verified' are questions asked in turn; the first that objects decides. `verified` is what is left
+when none does, so only a question that was forgotten could make it false: the tests ask for each rule by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from graphs.ports import Conclusion
+from harness.validation.facts import CheckFacts, Facts, ForkFacts
+from sandbox.hops import Lost
+
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the facts come to."""
+
+    conclusion: Conclusion
+    reason: str
+    """One line for people."""
+    returns: bool = False
+    """Whether the agent can do something about it; otherwise the conclusion is final."""
+    failing: tuple[str, ...] = ()
+    """Names of the checks that speak against the commit."""
+    notes: tuple[str, ...] = field(default=())
+    """What a reader must know besides: flaky checks, checks that could not be judged, paths nothing can prove."""
+
+
+def judge(facts: Facts) -> Judgement:
+    """The verdict on one commit. Whatever is not known counts against it."""
+    found = next((objection for ask in _QUESTIONS if (objection := ask(facts)) is not None), None)
+    judgement = found or Judgement("verified", _praise(facts))
+    return Judgement(judgement.conclusion, judgement.reason, judgement.returns, judgement.failing, tuple(_notes(facts)))
+
+
+def judge_scope(facts: Facts) -> Judgement | None:
+    """What can be said before anything is started: protected paths, paths outside of the ticket, nothing changed."""
+    return _scope(facts)
+
+
+def _scope(facts: Facts) -> Judgement | None:
+    scope = facts.scope
+    if scope.altered:
+        return Judgement("needs_human", f"it alters what judges it: {_named(scope.altered)}")
+    if scope.outside:
+        return Judgement("needs_human", f"it changes what the ticket does not allow: {_named(scope.outside)}")
+    if not scope.services:
+        what = f"only {_named(scope.unjudged)} changed" if scope.unjudged else "nothing changed"
+        return Judgement("failed", f"no service was changed: {what}", returns=True)
+    return None
+
+
+def _static(facts: Facts) -> Judgement | None:
+    if facts.static is None:
+        return Judgement("unproven", "the static checks were not run")
+    for check in facts.static:
+        if check.outcome != "pass" and (check.base is None or check.base == "pass"):
+            return Judgement("failed", f"static check {check.command!r}: {check.detail}", returns=True)
+    return None
+
+
+def _sources(facts: Facts) -> Judgement | None:
+    """Rule 1: the forks ran the commit and nothing else."""
+    running = {fork.service for fork in facts.forks}
+    missing = [service for service in facts.scope.services if service not in running]
+    if missing:
+        return Judgement("unproven", f"{_named(missing)} was changed and not forked")
+    for fork in facts.forks:
+        if fork.commit != facts.commit:
+            return Judgement("unproven", f"the fork of {fork.service} did not run the commit that is judged")
+    return None
+
+
+def _judges(facts: Facts) -> Judgement | None:
+    """Rule 2: what judges is the base commit's."""
+    if facts.judged_from != facts.base or not facts.judges_intact:
+        return Judgement("unproven", "the judging checks were not those of the base commit")
+    return None
+
+
+def _environment(facts: Facts) -> Judgement | None:
+    """Rule 6: a healthy baseline of one version, before and after."""
+    baseline = facts.baseline
+    if baseline is None:
+        return Judgement("unproven", "nothing is known of the baseline during the checks")
+    if not (baseline.healthy_before and baseline.healthy_after):
+        return Judgement("unproven", "the baseline was not healthy during the checks")
+    if not baseline.version_before == baseline.version_after == facts.base:
+        return Judgement("unproven", "the baseline was not, or did not stay, of the base commit's version")
+    return None
+
+
+def _own_on_baseline(facts: Facts) -> Judgement | None:
+    """Rule 3, first half: the ticket's own checks are red on the untouched baseline."""
+    for check in _own(facts):
+        if check.baseline == "unjudged":
+            said = f": {check.baseline_detail}" if check.baseline_detail else ""
+            return Judgement("unproven", f"the ticket's check {check.name!r} cannot be judged on the baseline{said}")
+        if check.baseline == "pass" and not facts.preserve:
+            return Judgement(
+                "unproven", f"the ticket's check {check.name!r} passes on the untouched baseline too: it proves nothing"
+            )
+    return None
+
+
+def _something_judges(facts: Facts) -> Judgement | None:
+    if not any(check.own or check.baseline == "pass" for check in facts.checks):
+        return Judgement("unproven", "there is no check that passes on the baseline and could judge the change")
+    return None
+
+
+def _failing(facts: Facts) -> Judgement | None:
+    """Rules 3 and 7, and of rule 4 that a change which was never asked has not failed."""
+    failing = [check for check in facts.checks if _counts(check) and not check.held(facts.repeat)]
+    if not failing:
+        return None
+    names = tuple(check.name for check in failing)
+    asked = [check for check in failing if not check.lost]
+    if not asked:
+        lost = failing[0].lost[0]
+        reason = f"check {failing[0].name!r} never reached the change: {lost_at(lost)}"
+        return Judgement("unproven", reason, _by_fork(facts, failing[0].lost), names)
+    first = asked[0]
+    how = f"is flaky on the same commit ({' '.join(first.runs)})" if first.flaky else "fails"
+    more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
+    said = f": {first.detail}" if first.detail else ""
+    return Judgement("failed", f"check {first.name!r} {how}{more}{said}", True, names)
+
+
+def _records(facts: Facts) -> Judgement | None:
+    """Rule 5: a clean record of every keyed request."""
+    records = facts.records
+    if records is None:
+        return Judgement("unproven", "nothing is known of the requests that the checks made")
+    if records.dropped:
+        return Judgement("unproven", f"{records.dropped} hop records were lost")
+    returns = bool(set(records.where) & {fork.service for fork in facts.forks})
+    for count, what in (
+        (records.refused, "refused by the router"),
+        (records.unrouted, "not answered by anybody"),
+        (records.old_generation, "served by an old generation of a fork"),
+    ):
+        if count:
+            at = f" at {_named(records.where)}" if records.where else ""
+            return Judgement("unproven", f"{count} requests of the checks were {what}{at}", returns)
+    return None
+
+
+def _reached(facts: Facts) -> Judgement | None:
+    """Rule 4, first half: every fork served a request of a check."""
+    for fork in facts.forks:
+        if fork.hops > 0 and any(fork.service in check.forks for check in facts.checks):
+            continue
+        if facts.lost:
+            reason = f"no check reached the fork of {fork.service}: {lost_at(facts.lost[0])}"
+            return Judgement("unproven", reason, _by_fork(facts, facts.lost))
+        return Judgement("unproven", f"no check asked the fork of {fork.service} for anything")
+    return None
+
+
+def _looked(facts: Facts) -> Judgement | None:
+    """Rule 4, second half: the checks depend on every fork."""
+    for fork in facts.forks:
+        if not (_turned_by(facts, fork) or _missed(facts, fork)):
+            return Judgement(
+                "unproven", f"the checks do not depend on {fork.service}: all of them pass while it answers 503"
+            )
+    return None
+
+
+_QUESTIONS: Final[tuple[Callable[[Facts], Judgement | None], ...]] = (
+    _scope,
+    _static,
+    _sources,
+    _judges,
+    _environment,
+    _own_on_baseline,
+    _something_judges,
+    _failing,
+    _records,
+    _reached,
+    _looked,
+)
+
+
+def lost_at(lost: Lost) -> str:
+    """Where a key was lost, in one clause."""
+    return f"the routing key was lost at {lost.service}, which called {lost.callee} without it"
+
+
+def needs_fault(facts: Facts) -> tuple[str, ...]:
+    """The forks for which no ticket check has turned from red to green by them alone: each needs the planted fault."""
+    return tuple(fork.service for fork in facts.forks if not _turned_by(facts, fork))
+
+
+def _turned_by(facts: Facts, fork: ForkFacts) -> bool:
+    # Where two forks served the same check it may have turned by the other one.
+    return any(check.turned(facts.repeat) and check.forks == (fork.service,) for check in facts.checks)
+
+
+def _missed(facts: Facts, fork: ForkFacts) -> bool:
+    sound = {
+        check.name
+        for check in facts.checks
+        if check.held(facts.repeat) and not check.flaky and fork.service in check.forks
+    }
+    return any(
+        plant.service == fork.service and plant.served > 0 and plant.turned_red in sound for plant in facts.planted
+    )
+
+
+def _counts(check: CheckFacts) -> bool:
+    """Whether the check's answer in the sandbox counts: the ticket's own, and what passes on the baseline."""
+    return check.own or check.baseline == "pass"
+
+
+def _own(facts: Facts) -> list[CheckFacts]:
+    return [check for check in facts.checks if check.own]
+
+
+def _by_fork(facts: Facts, lost: Iterable[Lost]) -> bool:
+    return bool({loss.service for loss in lost} & {fork.service for fork in facts.forks})
+
+
+def _praise(facts: Facts) -> str:
+    own = _own(facts)
+    others = sum(check.baseline == "pass" for check in facts.checks if not check.own)
+    rest = f"{others} other check{'' if others == 1 else 's'} hold{'s' if others == 1 else ''}"
+    if not own:
+        return f"verified for regressions only, the ticket has no check of its own: {rest}"
+    turned = sum(check.turned(facts.repeat) for check in own)
+    kept = len(own) - turned
+    said = [f"{turned} of the ticket's checks turned from red to green"] if turned else []
+    said += [f"{kept} hold as before"] if kept else []
+    return f"{', '.join(said)}; {rest}"
+
+
+def _notes(facts: Facts) -> Iterable[str]:
+    for check in facts.checks:
+        if check.flaky:
+            yield f"check {check.name!r} is flaky on the same commit: {' '.join(check.runs)}"
+        if not check.own and check.baseline != "pass":
+            how = "fails" if check.baseline == "fail" else "cannot run"
+            yield f"check {check.name!r} cannot be judged: it {how} on the baseline too, which is the baseline's fault"
+    for static in facts.static or ():
+        if static.outcome != "pass" and static.base not in (None, "pass"):
+            yield f"static check {static.command!r} cannot be judged, it does not pass on the base commit either"
+    if facts.scope.unjudged:
+        yield f"nothing that runs can prove the change of {_named(facts.scope.unjudged)}"
+    if facts.scope.added:
+        yield f"adds {_named(facts.scope.added)}, which did not judge this change"
+
+
+def _named(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

@@ -1,0 +1,81 @@
+"""Scope: which services a change forks, and which paths end it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.repository import Change
+from harness.settings import Settings
+from harness.validation.facts import ScopeFacts
+from harness.validation.scope import protection, scope_of
+from sandbox.service import Service, System
+
+SYSTEM = System(
+    "shop",
+    "gateway",
+    {
+        "gateway": Service("gateway", cwd="services/gateway"),
+        "users": Service("users", cwd="services/users", shared=("libs/money",)),
+        "payments": Service("payments", cwd="services/payments", shared=("libs/money",)),
+        "ledger": Service("ledger", cwd="ledger", url="http://127.0.0.1:9000"),
+    },
+)
+
+
+def settings(**checks: Any) -> Settings:
+    return Settings.model_validate(
+        {
+            "project": "shop",
+            "baseline": {"entry": "gateway", "services": {"gateway": {"command": ["x"]}}},
+            "checks": {"http": "checks/*.yaml", **checks},
+        }
+    )
+
+
+def scope(*changes: str, allowed: tuple[str, ...] = ("users",), **checks: Any) -> ScopeFacts:
+    kinds: dict[str, Any] = {"+": "added", "-": "deleted", "~": "modified"}
+    found = [Change(change[1:], kinds[change[0]]) for change in changes]
+    return scope_of(found, SYSTEM, protection(settings(**checks)), allowed)
+
+
+def test_a_change_forks_its_service() -> None:
+    assert scope("~services/users/app.py", "+services/users/new.py") == ScopeFacts(("users",))
+
+
+def test_a_name_that_only_begins_alike_is_another_folder() -> None:
+    assert scope("~services/users-old/app.py").outside == ("services/users-old/app.py",)
+
+
+def test_a_shared_path_changes_every_service_that_uses_it() -> None:
+    assert scope("~libs/money/m.py", allowed=("users", "payments")).services == ("users", "payments")
+    assert scope("~libs/money/m.py", allowed=("users",)).outside == ("libs/money/m.py",)
+
+
+def test_what_the_ticket_does_not_name_is_outside() -> None:
+    found = scope("~services/users/app.py", "~services/gateway/app.py", "~README.md")
+    assert found.outside == ("README.md", "services/gateway/app.py")
+
+
+def test_without_named_services_any_may_change_and_the_rest_is_noted() -> None:
+    found = scope("~services/gateway/app.py", "~README.md", "~ledger/x", allowed=())
+    assert found == ScopeFacts(("gateway",), unjudged=("README.md", "ledger/x"))
+
+
+def test_protected_paths() -> None:
+    found = scope("~tests/a.py", "-tests/b.py", "+tests/deep/c.py", "+checks/d.yaml", "~spurline.yaml", "-tickets/t.md")
+    assert found.altered == ("spurline.yaml", "tests/a.py", "tests/b.py", "tickets/t.md")
+    assert found.added == ("checks/d.yaml", "tests/deep/c.py")
+    assert found.outside == ()
+
+
+def test_files_of_checks_are_protected_wherever_they_lie() -> None:
+    assert scope("~contracts/a.yaml", http="contracts/*.yaml", protected=[]).altered == ("contracts/a.yaml",)
+
+
+def test_a_services_own_folder_of_tests_is_the_services() -> None:
+    assert scope("~services/users/tests/test_a.py").services == ("users",)
+    assert scope("~services/users/tests/t.py", protected=["tests/"]).altered == ("services/users/tests/t.py",)
+
+
+def test_a_rename_out_of_a_protected_folder_deletes_there() -> None:
+    assert scope("-tests/a.py", "+services/users/a.py").altered == ("tests/a.py",)
