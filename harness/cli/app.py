@@ -6,6 +6,7 @@ A module is imported when its command is asked for (or the help lists it), never
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,6 +17,13 @@ from typer.core import TyperGroup
 from harness.cli.place import Place
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "init": "harness.cli.init",
+    "doctor": "harness.cli.doctor",
+    "demo": "harness.cli.demo",
+    "run": "harness.cli.run",
+    "runs": "harness.cli.runs",
+    "check": "harness.cli.check",
+    "verify": "harness.cli.verify",
     "baseline": "harness.cli.baseline",
     "sandbox": "harness.cli.sandbox",
     "request": "harness.cli.request",
@@ -35,20 +43,17 @@ class Commands(TyperGroup):
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return [name for name, module in COMMANDS.items() if importlib.util.find_spec(module) is not None]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        module = COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        app: typer.Typer = importlib.import_module(module).app
+        app: typer.Typer = importlib.import_module(COMMANDS[cmd_name]).app
         command = typer.main.get_command(app)
         command.name = cmd_name
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         # Suggestions are made from this: typer itself only knows commands that are imported already.
-        if args[0] not in COMMANDS:
+        if args[0] not in self.list_commands(ctx):
             raise _unknown(args[0])
         return super().resolve_command(ctx, args)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _CELL_LIMIT: Final = 500
+_GAP: Final = "  "
+_NARROW: Final = 24
+"""A last column that would be wrapped into less than this is no longer a table."""
 # What JSON leaves as it is, but a terminal obeys: DEL, C1, bidi overrides; and surrogates, which no stream takes.
 _UNSAFE_IN_JSON: Final = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -74,6 +78,20 @@ class Output:
         """Whether stdout is a terminal."""
         return self._stdout.isatty()
 
+    @property
+    def narrates_on_terminal(self) -> bool:
+        """Whether stderr is a terminal."""
+        return self._stderr.isatty()
+
+    def console(self, *, error: bool) -> Console:
+        """Rich's console of stderr or stdout, the one that all text on it goes through. For terminals only."""
+        if error not in self._consoles:
+            from rich.console import Console
+
+            stream = self._stderr if error else self._stdout
+            self._consoles[error] = Console(file=stream, highlight=False, markup=False, emoji=False)
+        return self._consoles[error]
+
     def object(self, value: Mapping[str, Any]) -> None:
         """One JSON object, one line, on stdout."""
         print(to_json(value), file=self._stdout, flush=True)
@@ -113,17 +131,25 @@ class Output:
                 self.note(empty)
             return
         widths = [max(len(head), *(len(_text(row[i])) for row in cells)) for i, head in enumerate(columns)]
+        headed: list[Sequence[Cell]] = [[Styled(head.upper(), "dim") for head in columns], *cells]
         if not self.terminal:
-            self._rows([[head.upper() for head in columns], *cells], widths)
-        elif sum(widths) + 2 * (len(widths) - 1) <= self._console(error=False).width:
-            self._rows([[Styled(head.upper(), "dim") for head in columns], *cells], widths)
+            self._rows(headed, widths, last_width=None)
+            return
+        left = self.console(error=False).width - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+        if left >= min(widths[-1], _NARROW):
+            self._rows(headed, widths, last_width=left)
         else:
             self._blocks(columns, cells)
 
-    def _rows(self, rows: Sequence[Sequence[Cell]], widths: Sequence[int]) -> None:
+    def _rows(self, rows: Sequence[Sequence[Cell]], widths: Sequence[int], *, last_width: int | None) -> None:
+        """One line a row; on a terminal the last column is wrapped in its own place."""
+        indent = " " * (sum(widths[:-1]) + len(_GAP) * (len(widths) - 1))
         for row in rows:
             padded = [_padded(cell, width) for cell, width in zip(row[:-1], widths, strict=False)]
-            self._line([*padded, row[-1]], error=False)
+            first, *rest = _wrapped(row[-1], last_width)
+            self._line([*padded, first], error=False)
+            for more in rest:
+                self._print(_prefixed(indent, more), error=False)
 
     def _blocks(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         for row in rows:
@@ -138,21 +164,13 @@ class Output:
     def _line(self, cells: Sequence[Cell], *, error: bool) -> None:
         stream = self._stderr if error else self._stdout
         if not stream.isatty():
-            line = "  ".join(plain(_text(cell)) for cell in cells)
+            line = _GAP.join(plain(_text(cell)) for cell in cells)
             print(line.rstrip(), file=stream, flush=True)
             return
         from rich.text import Text
 
         styled = [Text(plain(_text(cell)), style=cell.style if isinstance(cell, Styled) else "") for cell in cells]
-        self._console(error=error).print(Text("  ").join(styled), soft_wrap=True)
-
-    def _console(self, *, error: bool) -> Console:
-        if error not in self._consoles:
-            from rich.console import Console
-
-            stream = self._stderr if error else self._stdout
-            self._consoles[error] = Console(file=stream, highlight=False, markup=False, emoji=False)
-        return self._consoles[error]
+        self.console(error=error).print(Text(_GAP).join(styled), soft_wrap=True)
 
 
 def _text(cell: Cell) -> str:
@@ -167,6 +185,14 @@ def _tidy(cell: Cell) -> Cell:
 def _padded(cell: Cell, width: int) -> Cell:
     text = _text(cell).ljust(width)
     return Styled(text, cell.style) if isinstance(cell, Styled) else text
+
+
+def _wrapped(cell: Cell, width: int | None) -> list[Cell]:
+    text = _text(cell)
+    if width is None or len(text) <= width:
+        return [cell]
+    lines = textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    return [Styled(line, cell.style) for line in lines] if isinstance(cell, Styled) else list(lines)
 
 
 def _prefixed(prefix: str, cell: Cell) -> Cell:
