@@ -37,22 +37,9 @@ __all__ = ["NOT_STARTED", "Cage", "Finished", "confinement", "run", "scrubbed_en
 NOT_STARTED: Final = 127
 """The code of a command that could not be started, as shells have it."""
 
-_KEPT: Final = frozenset(
-    {
-        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
-        *(
-            "JAVA_HOME",
-            "GOROOT",
-            "GOPATH",
-            "GOMODCACHE",
-            "GOTOOLCHAIN",
-            "CARGO_HOME",
-            "RUSTUP_HOME",
-            "NVM_DIR",
-            "PYENV_ROOT",
-        ),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR"),
-    }
+_KEPT: Final = (
+    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR VIRTUAL_ENV SSL_CERT_FILE SSL_CERT_DIR "
+    "JAVA_HOME GOROOT GOPATH GOMODCACHE GOTOOLCHAIN CARGO_HOME RUSTUP_HOME NVM_DIR PYENV_ROOT"
 )
 # More than any limit on agents and checks at once: a command waits for its own end, never for a thread.
 _MAX_COMMANDS: Final = 512
@@ -76,7 +63,8 @@ def scrubbed_env(extra: Mapping[str, str] = _NONE) -> dict[str, str]:
     """The environment of commands: what programs need to be found and to speak, nothing of ours, and `extra`.
 
     An allow-list, so that keys and tokens stay out whatever they are called, and `PYTHONPATH` with them."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
+    names = _KEPT.split()
+    kept = {name: value for name, value in os.environ.items() if name in names or name.startswith("LC_")}
     return {**kept, "TERM": "dumb", **extra}
 
 

@@ -1,0 +1,208 @@
+"""One model call, through the official SDK: streamed, limited in time, repeated where that can help, and charged.
+
+What always holds: the SDK itself never repeats a call; a slot is held while a call is in flight and never while
+waiting; every answer that was billed is charged, a broken one too; a call ends within its limits even when the
+connection hangs without an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import anthropic
+import httpx2
+import tenacity
+from anthropic.types import Message as ApiMessage
+
+from harness.agents.anthropic.refusals import TRANSIENT_STATUS, permanent, trouble_of
+from harness.agents.conversation import Block, Message
+from harness.agents.meter import CallFailed, Meter, ModelCall
+from harness.agents.usage import price_usd
+from tasks.errors import ModelError
+
+BROKEN: Final = "broken"
+_CONNECT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How long a call may take, and how it is repeated. Times are in seconds."""
+
+    wall_s: float = 900.0
+    """One try, from the request to the last byte of its answer."""
+    idle_s: float = 120.0
+    """Without a byte; the API sends pings while a model thinks."""
+    tries: int = 10
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    """The waits are random between 0 and a bound that doubles from the first to the longest ('full jitter')."""
+    longest_retry_after_s: float = 120.0
+    """As much of a server's `retry-after` is obeyed."""
+
+
+class OutOfBudget(Exception):
+    """The meter refused the next call: a signal, no error."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer of the model."""
+
+    content: list[Block]
+    stop_reason: str
+    call: ModelCall
+
+
+class ModelClient:
+    """The model, for as long as it is entered. Calls may run side by side."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        max_tokens: int,
+        meter: Meter,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        limits: CallLimits | None = None,
+    ) -> None:
+        """`base_url` and `api_key` win over ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY. Raises ModelError where the SDK
+        cannot use what it is given."""
+        self._model, self._max_tokens, self._meter = model, max_tokens, meter
+        self._limits = limits or CallLimits()
+        timeout = httpx2.Timeout(self._limits.idle_s, connect=min(_CONNECT_S, self._limits.idle_s))
+        try:
+            self._sdk = anthropic.AsyncAnthropic(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout)
+        except anthropic.AnthropicError as error:
+            raise ModelError(f"the model's client cannot be set up: {error}", hint="check ANTHROPIC_API_KEY") from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._sdk.close()
+
+    @property
+    def max_tokens(self) -> int:
+        """Output tokens of one call, at most."""
+        return self._max_tokens
+
+    async def call(
+        self, ticket: str, *, system: Sequence[Block], tools: Sequence[Block], messages: Sequence[Message]
+    ) -> Reply:
+        """The model's answer to `messages`. Raises ModelError when it refuses for good or after the last try, and
+        OutOfBudget when the meter lets no (further) try start."""
+        limits = self._limits
+        retrying = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(limits.tries),
+            wait=_Backoff(limits),
+            retry=tenacity.retry_if_exception_type(CallFailed),
+            reraise=True,
+        )
+        try:
+            reply: Reply = await retrying(self._try, ticket, system, tools, messages)
+        except CallFailed as failed:
+            raise ModelError(
+                f"the model gave no answer in {limits.tries} tries; the last one: {failed.message}",
+                hint="resume the run when the API is reachable and its limits allow it",
+            ) from failed
+        return reply
+
+    async def _try(
+        self, ticket: str, system: Sequence[Block], tools: Sequence[Block], messages: Sequence[Message]
+    ) -> Reply:
+        if (reason := self._meter.refuse(ticket)) is not None:
+            raise OutOfBudget(reason)
+        async with self._meter.slot():
+            began = time.monotonic()
+            billed: list[ApiMessage] = []
+            try:
+                async with asyncio.timeout(self._limits.wall_s):
+                    message = await self._stream(system, tools, messages, billed)
+            except BaseException as error:
+                for started in billed:
+                    self._charge(ticket, started, BROKEN, time.monotonic() - began)
+                raise self._explained(error) from error
+            stop_reason = cast(str, message.stop_reason)
+            call = self._charge(ticket, message, stop_reason, time.monotonic() - began)
+        return Reply([_plain(block) for block in message.content], stop_reason, call)
+
+    async def _stream(
+        self,
+        system: Sequence[Block],
+        tools: Sequence[Block],
+        messages: Sequence[Message],
+        billed: list[ApiMessage],
+    ) -> ApiMessage:
+        """The whole message. As soon as one has begun it is in `billed`, whatever becomes of it."""
+        # The layout is checked by the API, not by types: blocks come back exactly as they went.
+        request: dict[str, Any] = {"system": system, "tools": tools, "messages": messages}
+        async with self._sdk.messages.stream(model=self._model, max_tokens=self._max_tokens, **request) as stream:
+            async for _ in stream:
+                if not billed:
+                    billed.append(stream.current_message_snapshot)
+            if not billed or billed[0].stop_reason is None:
+                raise CallFailed("garbled", "the answer ended before its end")
+            return billed[0]
+
+    def _charge(self, ticket: str, message: ApiMessage, stop_reason: str, seconds: float) -> ModelCall:
+        usage = message.usage
+        tokens = {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cache_read_tokens": usage.cache_read_input_tokens or 0,
+            "cache_write_tokens": usage.cache_creation_input_tokens or 0,
+        }
+        price = price_usd(message.model, **tokens)
+        call = ModelCall(
+            model=message.model,
+            **tokens,
+            cost_usd=price or 0.0,
+            seconds=seconds,
+            stop_reason=stop_reason,
+            priced=price is not None,
+        )
+        self._meter.charge(ticket, call)
+        return call
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """What `error` means to us: to be repeated, to be told to the user, or none of our business."""
+        if isinstance(error, TimeoutError):
+            return CallFailed("unreachable", f"no whole answer within {self._limits.wall_s:g} s")
+        if isinstance(error, anthropic.APIStatusError) and error.status_code not in TRANSIENT_STATUS:
+            return permanent(error, self._model)
+        return trouble_of(error) or error
+
+
+class _Backoff(tenacity.wait.wait_base):
+    """Full jitter; and never sooner than the server asked for, within reason."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits = limits
+        self._jitter = tenacity.wait_random_exponential(multiplier=limits.first_wait_s, max=limits.longest_wait_s)
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        failure = retry_state.outcome.exception() if retry_state.outcome else None
+        asked_s = failure.retry_after_s if isinstance(failure, CallFailed) else None
+        return self._jitter(retry_state) + min(asked_s or 0.0, self._limits.longest_retry_after_s)
+
+
+def _plain(block: Any) -> Block:
+    """A block of an answer as it is to be sent back: the fields that the API takes, no others."""
+    if block.type == "text":
+        return {"type": "text", "text": block.text}
+    if block.type == "tool_use":
+        return {"type": "tool_use", "id": block.id, "name": block.name, "input": block.input or {}}
+    plain: Block = block.to_dict(mode="json")
+    return plain

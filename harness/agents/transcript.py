@@ -1,0 +1,168 @@
+"""Transcripts: the conversation of one agent in one run, append-only on disk.
+
+A JSON Lines file a ticket, `FOLDER/RUN/TICKET.jsonl`. Its first line names the format; every other line is one message
+as it was said. A message is on the disk before the next thing happens. Whatever moment the process died in, opening
+the file again gives a conversation that the API accepts: a line that was half written is moved aside, and what is
+missing in the conversation is mended on reading, never in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from harness.agents.conversation import Block, Message, Role, mended
+from tasks.errors import StoreError
+
+VERSION: Final = 1
+TORN_SUFFIX: Final = ".torn"
+
+Origin = Literal["loop", "agent", "tools", "harness"]
+"""Who said a message: the ticket loop (the ticket, evidence), the model, its tools, or the agent's own code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a transcript."""
+
+    origin: Origin
+    role: Role
+    content: list[Block]
+    at: float
+    """Seconds since the epoch."""
+    stop_reason: str | None = None
+    """Of a message of the model: why it stopped."""
+
+    @property
+    def message(self) -> Message:
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(slots=True)
+class Transcript:
+    """An open transcript. One agent writes it at a time; `add` blocks until the line is on the disk."""
+
+    path: Path
+    entries: list[Entry] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, folder: Path, run: str, ticket: str) -> Transcript:
+        """The transcript of `ticket` in `run`, made where there is none. Raises StoreError."""
+        path = folder / run / f"{ticket}.jsonl"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = _whole_lines(path)
+            if not lines:
+                _append(path, {"transcript": VERSION, "run": run, "ticket": ticket})
+        except OSError as error:
+            raise _unusable(path, error) from error
+        return cls(path, [_entry(path, number, line) for number, line in enumerate(lines[1:], 2)])
+
+    def add(self, origin: Origin, content: Sequence[Block], *, stop_reason: str | None = None) -> Entry:
+        """Append one message. Raises StoreError when the disk does not take it; then it was not said."""
+        role: Role = "assistant" if origin == "agent" else "user"
+        entry = Entry(origin, role, _sound(content), time.time(), stop_reason)
+        try:
+            _append(self.path, _line(entry))
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        self.entries.append(entry)
+        return entry
+
+    def messages(self) -> list[Message]:
+        """The conversation so far, as the API accepts it."""
+        return mended(entry.message for entry in self.entries)
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """The entries of a transcript file that nobody writes; a half-written last line is passed over."""
+    lines = [line for line in path.read_bytes().split(b"\n")[:-1] if line]
+    for number, line in enumerate(lines[1:], 2):
+        yield _entry(path, number, line)
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of the file that were written whole; what follows them is moved aside and cut off."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    end = data.rfind(b"\n") + 1
+    if torn := data[end:]:
+        with path.with_name(path.name + TORN_SUFFIX).open("ab") as aside:
+            aside.write(torn + b"\n")
+        os.truncate(path, end)
+    lines = data[:end].split(b"\n")[:-1]
+    if lines:
+        _check_head(path, lines[0])
+    return lines
+
+
+def _check_head(path: Path, line: bytes) -> None:
+    head = _parsed(path, 1, line)
+    if head.get("transcript") != VERSION:
+        raise StoreError(
+            f"{path}:1: this is no transcript of format {VERSION}",
+            hint="another version of Spurline wrote it, or it is another file: move it away, or use that version",
+        )
+
+
+def _entry(path: Path, number: int, line: bytes) -> Entry:
+    data = _parsed(path, number, line)
+    try:
+        return Entry(data["origin"], data["role"], data["content"], data["at"], data.get("stop_reason"))
+    except KeyError as error:
+        raise StoreError(
+            f"{path}:{number}: the line lacks {error}", hint="restore the file, or start a new run"
+        ) from None
+
+
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(line)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise StoreError(f"{path}:{number}: not a line of a transcript", hint="restore the file, or start a new run")
+    return data
+
+
+def _line(entry: Entry) -> dict[str, Any]:
+    line = {"origin": entry.origin, "role": entry.role, "at": round(entry.at, 3), "content": entry.content}
+    return line if entry.stop_reason is None else {**line, "stop_reason": entry.stop_reason}
+
+
+def _sound(content: Sequence[Block]) -> list[Block]:
+    """`content` without lone surrogates, which a model can write and UTF-8 cannot."""
+    sound: list[Block] = json.loads(json.dumps(content, ensure_ascii=False).encode(errors="replace"))
+    return sound
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size_bytes = os.fstat(descriptor).st_size
+        try:
+            written = os.write(descriptor, data)
+            if written < len(data):
+                raise OSError(28, "the disk took only a part of the line")
+            os.fsync(descriptor)
+        except OSError:
+            # A full disk may take half a line: no later line may follow it.
+            os.ftruncate(descriptor, size_bytes)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _unusable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path}: the transcript cannot be kept: {error.strerror or error}",
+        hint="check the permissions and the free space of .spurline/",
+    )
