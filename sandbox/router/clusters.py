@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from sandbox.router.routes import DESTINATION, METADATA, Json, typed
+from sandbox.router.routes import DESTINATION, METADATA, Json, baseline_cluster, forks_cluster, typed
 from sandbox.service import Protocol, Service, System
 from tasks.errors import SandboxError
 
@@ -80,14 +80,6 @@ def clusters(system: System, upstreams: Mapping[str, Upstream]) -> list[Json]:
     """All clusters: the baseline's by the services' names, then the forks'."""
     found = [_baseline(service, upstreams[name]) for name, service in system.services.items()]
     return [*found, *(_forks(protocol) for protocol in ("http1", "http2"))]
-
-
-def baseline_cluster(service: str) -> str:
-    return f"baseline/{service}"
-
-
-def forks_cluster(protocol: Protocol) -> str:
-    return f"forks/{protocol}"
 
 
 def _baseline(service: Service, upstream: Upstream) -> Json:

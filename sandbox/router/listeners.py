@@ -8,21 +8,34 @@ other types.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from sandbox.router.clusters import CASE_KEPT, Upstream, baseline_cluster, clusters, forks_cluster
+from sandbox.router import lua
+from sandbox.router.clusters import CASE_KEPT, Upstream, clusters
 from sandbox.router.control import Sockets
 from sandbox.router.ports import LOOPBACK
-from sandbox.router.routes import CLUSTER_HEADER, METADATA, RECORD, ROUTE_NAME, VERSION_ENTRY, Json, typed
+from sandbox.router.routes import (
+    CLUSTER_HEADER,
+    INGRESS_FILTER,
+    METADATA,
+    PAIR_FILTER,
+    PROBE_FILTER,
+    RECORD,
+    ROUTE_NAME,
+    Json,
+    Routes,
+    ServiceConstants,
+    baseline_cluster,
+    typed,
+)
 from sandbox.router.tap import tap_filter
-from sandbox.service import CLIENT, Protocol, Service, System
+from sandbox.service import CLIENT, Service, System
 
 PROBE: Final = "probe"
+SLOT_FILTER: Final = "spurline.slot"
 _HEADERS_LIMIT_KB: Final = 256
 _OPEN_STREAM_INTERVAL: Final = "1s"
 
@@ -64,8 +77,17 @@ class Layout:
         return tuple(self.system.pairs())
 
     @property
-    def numbers(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.system.services)}
+    def routes(self) -> Routes:
+        """The writer of what changes, over the same services."""
+        services = tuple(
+            ServiceConstants(name, number, service.protocol, self._host(service))
+            for number, (name, service) in enumerate(self.system.services.items())
+        )
+        return Routes(services, self.system.carriers, self.system.unknown_key == "refuse")
+
+    def _host(self, service: Service) -> str | None:
+        upstream = self.upstreams[service.name]
+        return None if service.url is None or upstream.is_loopback else upstream.authority
 
     def bootstrap(self) -> str:
         """The static part: admin, clusters, the probe, and where the rest is read from."""
@@ -98,7 +120,7 @@ class Layout:
 
     def _listener(self, name: str, pair: int, ports: Sequence[int], *, slots: Mapping[int, int] | None) -> Json:
         service = self.system.services[self.pairs[pair][1]]
-        chain = self._tcp(service) if service.protocol == "tcp" else self._http(service, service.protocol, pair, slots)
+        chain = self._tcp(service) if service.protocol == "tcp" else self._http(service, pair, slots)
         first, *others = (_address(port) for port in ports)
         return {
             "name": name,
@@ -116,9 +138,12 @@ class Layout:
         )
         return {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}
 
-    def _http(self, service: Service, protocol: Protocol, pair: int, slots: Mapping[int, int] | None) -> Json:
-        constants = self._constants(service, protocol, slots)
-        filters = [_lua(constants + script("normaliser.lua")), tap_filter(self.paths.captures, pair)]
+    def _http(self, service: Service, pair: int, slots: Mapping[int, int] | None) -> Json:
+        filters = [tap_filter(self.paths.captures, pair)]
+        if slots is None:
+            filters.insert(0, _lua(PAIR_FILTER))
+        else:
+            filters[:0] = [_lua(SLOT_FILTER, self._ingress_script(slots)), _lua(INGRESS_FILTER)]
         cluster = {"key": CLUSTER_HEADER, "value": baseline_cluster(service.name)}
         manager = _manager("hop", self.paths, filters) | {
             "access_log": [_access_log(self.paths.records, _record_format(pair))],
@@ -130,26 +155,13 @@ class Layout:
         }
         return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
-    def _constants(self, service: Service, protocol: Protocol, slots: Mapping[int, int] | None) -> str:
-        upstream = self.upstreams[service.name]
-        outside = service.url is not None and not upstream.is_loopback
-        by_port = {str(port): str(slot) for slot, port in slots.items()} if slots else None
-        values: dict[str, Any] = {
-            "SERVICE": f".{self.numbers[service.name]}",
-            "FORKS": forks_cluster(protocol),
-            "REFUSE_UNKNOWN": self.system.unknown_key == "refuse",
-            "EXTRA": [name.lower() for name in self.system.carriers],
-            "EGRESS": outside,
-            "HOST": upstream.authority if outside else None,
-            "SLOTS": by_port,
-            "SEED": secrets.randbits(31),
-        }
-        return "".join(f"local {name} = {_lua_value(value)}\n" for name, value in values.items())
+    def _ingress_script(self, slots: Mapping[int, int]) -> str:
+        by_port = {str(port): str(slot) for slot, port in slots.items()}
+        return lua.constants(SLOTS=by_port) + lua.script("ingress.lua")
 
     def _probe(self) -> Json:
         """Answers with the live version of the table, and writes marks into the records."""
-        constants = f"local VERSION = {_lua_value(VERSION_ENTRY)}\n"
-        manager = _manager(PROBE, self.paths, [_lua(constants + script("probe.lua"))]) | {
+        manager = _manager(PROBE, self.paths, [_lua(PROBE_FILTER, lua.script("probe.lua"))]) | {
             "access_log": [_access_log(self.paths.records, {"mark": "%REQ(:PATH)%"}) | {"filter": _MARKS}]
         }
         return {
@@ -164,11 +176,6 @@ class Layout:
 _MARKS: Final[Json] = {
     "header_filter": {"header": {"name": ":path", "string_match": {"prefix": "/mark/"}}},
 }
-
-
-def script(name: str) -> str:
-    """One of the Lua scripts that are packaged beside this module."""
-    return resources.files("sandbox.router").joinpath(name).read_text()
 
 
 def _manager(prefix: str, paths: Paths, filters: Sequence[Json]) -> Json:
@@ -189,14 +196,11 @@ def _manager(prefix: str, paths: Paths, filters: Sequence[Json]) -> Json:
     )
 
 
-def _lua(source: str) -> Json:
-    """A Lua filter that clears the route cache only where its script says so."""
-    config = typed(
-        "envoy.extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": source},
-        clear_route_cache=False,
-    )
-    return {"name": "envoy.filters.http.lua", "typed_config": config}
+def _lua(name: str, source: str = "") -> Json:
+    """A Lua filter that clears the route cache only where its script says so; without a source the route has it."""
+    code = {"default_source_code": {"inline_string": source}} if source else {}
+    config = typed("envoy.extensions.filters.http.lua.v3.Lua", clear_route_cache=False, **code)
+    return {"name": name, "typed_config": config}
 
 
 def _overwrite(header: Mapping[str, str]) -> Json:
@@ -244,28 +248,3 @@ def _watched(path: Path) -> Json:
 
 def _address(port: int) -> Json:
     return {"socket_address": {"address": LOOPBACK, "port_value": port}}
-
-
-def _lua_value(value: object) -> str:
-    """A Python value as a Lua literal. Strings come from configuration: everything but plain characters is escaped."""
-    match value:
-        case None:
-            return "nil"
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case str():
-            return '"' + "".join(_lua_character(character) for character in value) + '"'
-        case list():
-            return "{" + ", ".join(_lua_value(item) for item in value) + "}"
-        case dict():
-            return "{" + ", ".join(f"[{_lua_value(k)}] = {_lua_value(v)}" for k, v in value.items()) + "}"
-        case _:
-            raise TypeError(f"no Lua literal for {type(value).__name__}")
-
-
-def _lua_character(character: str) -> str:
-    if character.isalnum() and character.isascii():
-        return character
-    return "".join(f"\\{byte:03d}" for byte in character.encode())

@@ -1,10 +1,13 @@
 -- The normaliser: finds the routing key of a request, refuses what cannot be trusted, decides who serves it and
 -- re-emits every carrier for the next hop. Its rules have a twin in sandbox/carriers.py, and a property test holds
--- the two together. The constants below the dashes (SERVICE, EGRESS, …) are written above this text, per listener.
+-- the two together.
 --
--- What holds: a request without a key leaves as it came. The table of keys is the metadata of the one route, so the
--- cost does not depend on how many keys there are. Entries: key -> "b" (known), key.service -> "ip:port generation"
--- or "x" (planted fault), "@slot" -> key.
+-- What holds: a request without a key leaves as it came. sandbox/router/routes.py writes the constants above this
+-- text and delivers both with the route, so the table of keys is a Lua table that changes in one step, and the cost
+-- of a look-up does not depend on how many keys there are.
+--   KEYS: key -> "b" (known); key.N -> "ip:port generation" or "x" (planted fault), N the service's number; "@slot" -> key
+--   SERVICES: baseline cluster -> {number = ".N", forks = cluster, host = authority outside of this machine or nil}
+--   OUTSIDE: whether any service has a host; EXTRA: further carriers; INGRESS: whether this is the keyed ingress
 
 local MARK = "5b17"
 local MEMBER = "spurline-key"
@@ -220,12 +223,6 @@ local function strip(headers, baggage, state, parent)
   end
 end
 
--- The key of the ingress port that the request came in by; false for a port that no sandbox has.
-local function ingress_key(handle)
-  local port = match(handle:streamInfo():downstreamLocalAddress(), ":(%d+)$")
-  return handle:metadata():get("@" .. (SLOTS[port] or "")) or false
-end
-
 local function settle(handle, found)
   local first = found.order[1]
   if #found.bad > 0 then return refuse_malformed(handle, found) end
@@ -235,45 +232,52 @@ local function settle(handle, found)
   return first[2]
 end
 
+-- Who serves a key that is known: a fork, or the baseline, which is where the request goes already.
+local function route(handle, headers, service, key, entry, order)
+  if entry == "b" then return record(handle, key, order, "b") end
+  local address, generation = match(entry, "^(%S+) (%d+)$")
+  handle:streamInfo():dynamicMetadata():set("spurline", "d", address)
+  headers:replace("x-spurline-cluster", service.forks)
+  handle:clearRouteCache()
+  record(handle, key, order, "f" .. generation)
+end
+
+-- What the ingress adds to what the client said: the key of the slot that the request came in by.
+local function enter(handle, headers, found)
+  local key = KEYS["@" .. (headers:get("x-spurline-slot") or "")]
+  found = found or { order = {}, bad = {} }
+  if not key then
+    return nil, refuse(handle, found,
+      '{"error":"no sandbox at this address","hint":"it has expired or was deleted; create it again"}')
+  end
+  local all = { { "ingress", key } }
+  for i = 1, #found.order do all[i + 1] = found.order[i] end
+  return { order = all, bad = found.bad, sent = found.order }
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local found, own, baggage, state, parent = read(headers)
-  local order = found and found.order
-  if SLOTS then
-    local key = ingress_key(handle)
-    if not key then
-      return refuse(handle, found or { order = {} },
-        '{"error":"no sandbox at this address","hint":"it has expired or was deleted; create it again"}')
-    end
-    found = found or { order = {}, bad = {} }
-    order = {}
-    for i = 1, #found.order do order[i] = found.order[i] end
-    found.order[#found.order + 1] = { "ingress", key }
+  if not found and not INGRESS and not OUTSIDE then return end
+  local service = SERVICES[headers:get("x-spurline-cluster")]
+  if service.host then headers:replace(":authority", service.host) end
+  if INGRESS then
+    found = enter(handle, headers, found)
   elseif not found then
-    if HOST then headers:replace(":authority", HOST) end
     return
   end
   local key = settle(handle, found)
-  local known = handle:metadata()
-  local entry = known:get(key .. SERVICE) or known:get(key)
-  if not entry then
-    if REFUSE_UNKNOWN then return refuse_unknown(handle, found, key) end
-  elseif entry == "x" then
+  local order = found.sent or found.order
+  local entry = KEYS[key .. service.number] or KEYS[key]
+  if not entry and REFUSE_UNKNOWN then return refuse_unknown(handle, found, key) end
+  if entry == "x" then
     record(handle, key, order, "x")
     return answer(handle, FAULT, '{"error":"planted fault","hint":"the router answers for this service, on purpose"}')
   end
-  if EGRESS then
+  if service.host then
     strip(headers, baggage, state, parent)
   elseif entry then
     emit(headers, key, order, own, baggage, state, parent)
   end
-  if HOST then headers:replace(":authority", HOST) end
-  if not entry or entry == "b" then
-    return record(handle, key, order, "b")
-  end
-  local address, generation = match(entry, "^(%S+) (%d+)$")
-  handle:streamInfo():dynamicMetadata():set("spurline", "d", address)
-  headers:replace("x-spurline-cluster", FORKS)
-  handle:clearRouteCache()
-  record(handle, key, order, "f" .. generation)
+  route(handle, headers, service, key, entry or "b", order)
 end

@@ -24,7 +24,7 @@ from sandbox.router.ingress import Slots
 from sandbox.router.listeners import Layout, Paths
 from sandbox.router.ports import LOOPBACK, again, fresh
 from sandbox.router.records import RecordFile, Records
-from sandbox.router.routes import entries, replace, route_file
+from sandbox.router.routes import Routes, replace
 from sandbox.router.table import KeyRoutes
 from sandbox.service import System
 from tasks.errors import SandboxError
@@ -56,6 +56,7 @@ class Router:
         self._sockets: Sockets | None = None
         self._control: Control | None = None
         self._layout: Layout | None = None
+        self._routes: Routes | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._table: Sequence[KeyRoutes] = ()
         self._wanted = 0
@@ -254,6 +255,7 @@ class Router:
         self._control = Control(self._sockets)
         where = {name: upstream_of(service, upstreams) for name, service in self._system.services.items()}
         self._layout = Layout(self._system, where, self._paths, self._sockets)
+        self._routes = self._layout.routes
         replace(self._paths.bootstrap, self._layout.bootstrap())
 
     async def _run(self) -> None:
@@ -281,8 +283,8 @@ class Router:
         replace(self._paths.listeners, self._layout.file(listeners, self._listeners_version))
 
     def _write_table(self) -> None:
-        assert self._layout is not None
-        replace(self._paths.routes, route_file(entries(self._table, self._layout.numbers), str(self._wanted)))
+        assert self._routes is not None
+        replace(self._paths.routes, self._routes.file(self._table, str(self._wanted)))
 
     async def _until_bound(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

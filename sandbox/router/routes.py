@@ -1,21 +1,31 @@
-"""What changes while the router runs: the table of keys, as the metadata of the one route that all listeners share.
+"""What changes while the router runs: the normaliser with its table of keys, as the one route that all listeners share.
 
-The normaliser reads the table by exact name, so a request costs the same with one key as with a thousand, and an
-update is one small file that Envoy re-reads whole: there is no cluster, virtual host or matcher a key.
+The table is a Lua table inside the script that the route carries, so a request costs the same with one key as with a
+thousand, and an update is one file, taken in one step: there is no cluster, virtual host or matcher a key. (Route
+metadata would read better, but Envoy copies all of it for each request that looks at it.)
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sandbox.router import lua
 from sandbox.router.table import KeyRoutes
+from sandbox.service import Protocol
 
 ROUTE_NAME: Final = "keys"
-VERSION_ENTRY: Final = "@version"
+VERSION_ENTRY: Final = "version"
+PAIR_FILTER: Final = "spurline.pair"
+INGRESS_FILTER: Final = "spurline.ingress"
+PROBE_FILTER: Final = "spurline.probe"
+"""Names of the Lua filters: by them the route says which script is whose."""
 CLUSTER_HEADER: Final = "x-spurline-cluster"
+SLOT_HEADER: Final = "x-spurline-slot"
 METADATA: Final = "spurline"
 """Where the normaliser leaves what it found and decided, as metadata of the request: no header of ours reaches a
 service but the carriers."""
@@ -30,38 +40,94 @@ def typed(name: str, /, **fields: Any) -> Json:
     return {"@type": _TYPES + name, **fields}
 
 
-def entries(table: Sequence[KeyRoutes], numbers: Mapping[str, int]) -> dict[str, str]:
-    """The table as the normaliser reads it; `numbers` gives each service its number.
+@dataclass(frozen=True, slots=True)
+class ServiceConstants:
+    """What the normaliser knows of one service."""
 
-    `key` -> `b`, the key is known; `key.N` -> `ip:port generation`, or `x` for a planted fault; `@slot` -> key.
-    """
-    found: dict[str, str] = {}
-    for routes in table:
-        found[routes.key] = "b"
-        for service, target in routes.forks.items():
-            found[f"{routes.key}.{numbers[service]}"] = f"{target.address} {target.generation}"
-        for service in routes.faults:
-            found[f"{routes.key}.{numbers[service]}"] = "x"
-        if routes.slot is not None:
-            found[f"@{routes.slot}"] = routes.key
-    return found
+    name: str
+    number: int
+    protocol: Protocol
+    host: str | None
+    """Its authority where it is outside of this machine: there no key may go."""
 
 
-def route_file(table: Mapping[str, str], version: str) -> str:
-    """The whole RDS file. The route's time-outs are off: a stream may stay open for as long as it likes."""
-    route = {
-        "name": ROUTE_NAME,
-        "match": {"prefix": "/"},
-        "route": {"cluster_header": CLUSTER_HEADER, "timeout": "0s"},
-        "metadata": {"filter_metadata": {"envoy.filters.http.lua": {VERSION_ENTRY: version, **table}}},
-    }
-    configuration = typed(
-        "envoy.config.route.v3.RouteConfiguration",
-        name=ROUTE_NAME,
-        virtual_hosts=[{"name": ROUTE_NAME, "domains": ["*"], "routes": [route]}],
-        request_headers_to_remove=[CLUSTER_HEADER],
-    )
-    return json.dumps({"version_info": version, "resources": [configuration]}, separators=(",", ":"))
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Writes the routes of one system."""
+
+    services: Sequence[ServiceConstants]
+    carriers: Sequence[str]
+    refuse_unknown: bool
+
+    def file(self, table: Sequence[KeyRoutes], version: str) -> str:
+        """The whole RDS file. The route's time-outs are off: a stream may stay open for as long as it likes."""
+        keys = self.entries(table)
+        route = {
+            "name": ROUTE_NAME,
+            "match": {"prefix": "/"},
+            "route": {"cluster_header": CLUSTER_HEADER, "timeout": "0s"},
+            "metadata": {"filter_metadata": {PROBE_FILTER: {VERSION_ENTRY: version}}},
+            "typed_per_filter_config": {
+                PAIR_FILTER: self._script(keys, ingress=False),
+                INGRESS_FILTER: self._script(keys, ingress=True),
+            },
+        }
+        configuration = typed(
+            "envoy.config.route.v3.RouteConfiguration",
+            name=ROUTE_NAME,
+            virtual_hosts=[{"name": ROUTE_NAME, "domains": ["*"], "routes": [route]}],
+            request_headers_to_remove=[CLUSTER_HEADER, SLOT_HEADER],
+        )
+        return json.dumps({"version_info": version, "resources": [configuration]}, separators=(",", ":"))
+
+    def entries(self, table: Sequence[KeyRoutes]) -> dict[str, str]:
+        """The table as the normaliser reads it.
+
+        `key` -> `b`, the key is known; `key.N` -> `ip:port generation`, or `x` for a planted fault, N the service's
+        number; `@slot` -> key.
+        """
+        numbers = {service.name: service.number for service in self.services}
+        found: dict[str, str] = {}
+        for routes in table:
+            found[routes.key] = "b"
+            for service, target in routes.forks.items():
+                found[f"{routes.key}.{numbers[service]}"] = f"{target.address} {target.generation}"
+            for service in routes.faults:
+                found[f"{routes.key}.{numbers[service]}"] = "x"
+            if routes.slot is not None:
+                found[f"@{routes.slot}"] = routes.key
+        return found
+
+    def _script(self, keys: Mapping[str, str], *, ingress: bool) -> Json:
+        services = {
+            baseline_cluster(service.name): {
+                "number": f".{service.number}",
+                "forks": forks_cluster(service.protocol),
+                "host": service.host,
+            }
+            for service in self.services
+        }
+        constants = lua.constants(
+            KEYS=keys,
+            SERVICES=services,
+            OUTSIDE=any(service.host for service in self.services),
+            EXTRA=[name.lower() for name in self.carriers],
+            REFUSE_UNKNOWN=self.refuse_unknown,
+            INGRESS=ingress,
+            SEED=secrets.randbits(31),
+        )
+        return typed(
+            "envoy.extensions.filters.http.lua.v3.LuaPerRoute",
+            source_code={"inline_string": constants + lua.script("normaliser.lua")},
+        )
+
+
+def baseline_cluster(service: str) -> str:
+    return f"baseline/{service}"
+
+
+def forks_cluster(protocol: Protocol) -> str:
+    return f"forks/{protocol}"
 
 
 def replace(path: Path, text: str) -> None:
