@@ -1,6 +1,6 @@
 """The users service as its neighbours see it.
 
-Since sprint 31 `/v2` is preferred, and `/v1` asked where a users service does not speak `/v2` yet.
+`/v2` is preferred, and `/v1` asked where a users service does not speak `/v2` yet.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Directory:
         reply = self._users.get(f"/v2/users/{user_id}")
         if reply.status == 404:
             reply = self._users.get(f"/v1/users/{user_id}")
-        if reply.status == 404:
+        if reply.status in (404, 410):
             raise Refusal(404, f"there is no user {user_id}")
         if not reply.ok:
             raise Refusal(502, "users failed", f"users answered {reply.status}")

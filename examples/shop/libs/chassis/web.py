@@ -89,6 +89,7 @@ class App:
             with telemetry.incoming(request.headers):
                 return self._dispatch(request)
         except Refusal as refusal:
+            self.log(f"{request.method} {request.path} refused: {refusal.error}; {refusal.detail}".removesuffix("; "))
             body = {"error": refusal.error} | ({"detail": refusal.detail} if refusal.detail else {})
             return Answer(body, refusal.status)
         except Exception as bug:  # one broken request must not take the service down
