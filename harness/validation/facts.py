@@ -45,6 +45,8 @@ class ForkFacts:
     """What it runs; None for a folder."""
     hops: int
     """Requests of the checks that this generation served."""
+    alive: bool = True
+    """Whether its process still ran after the checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,11 @@ class BaselineFacts:
     version_after: str
     healthy_before: bool
     healthy_after: bool
+
+    @property
+    def steady(self) -> bool:
+        """Whether it was healthy and the same before and after."""
+        return self.healthy_before and self.healthy_after and self.version_before == self.version_after
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,13 @@ def _failing(facts: Facts) -> Judgement | None:
     return Judgement("failed", f"check {first.name!r} {how}{more}{said}", True, names)
 
 
+def _alive(facts: Facts) -> Judgement | None:
+    for fork in facts.forks:
+        if not fork.alive:
+            return Judgement("failed", f"the fork of {fork.service} died while it was checked", returns=True)
+    return None
+
+
 def _records(facts: Facts) -> Judgement | None:
     """Rule 5: a clean record of every keyed request."""
     records = facts.records
@@ -183,6 +190,7 @@ _QUESTIONS: Final[tuple[Callable[[Facts], Judgement | None], ...]] = (
     _own_on_baseline,
     _something_judges,
     _failing,
+    _alive,
     _records,
     _reached,
     _looked,

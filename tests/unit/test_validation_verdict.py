@@ -91,6 +91,7 @@ BREACHES: list[tuple[str, Facts, str, bool]] = [
         "unproven",
         False,
     ),
+    ("a fork that died", replace(GOOD, forks=(replace(GOOD.forks[0], alive=False),)), "failed", True),
     # rule 5
     ("records unknown", replace(GOOD, records=None), "unproven", False),
     ("dropped", replace(GOOD, records=RecordFacts(1, 0, 0, 0)), "unproven", False),
@@ -225,7 +226,7 @@ any_facts = st.builds(
         st.none(), some(st.builds(StaticFacts, st.just("lint"), outcomes, st.one_of(st.none(), outcomes)))
     ),
     forks=st.lists(
-        st.builds(ForkFacts, names, st.just(1), st.one_of(commits, st.none()), st.integers(0, 2)),
+        st.builds(ForkFacts, names, st.just(1), st.one_of(commits, st.none()), st.integers(0, 2), st.booleans()),
         max_size=2,
         unique_by=lambda fork: fork.service,
     ).map(tuple),
@@ -303,7 +304,7 @@ def rules_hold(facts: Facts) -> dict[str, bool]:
         and all(last_pass(check, 1) for check in facts.checks if check.own or check.baseline == "pass")
         and (bool(own) or any(check.baseline == "pass" for check in others)),
         "4": all(
-            fork.hops > 0 and any(fork.service in check.forks for check in facts.checks) and proven(fork)
+            fork.alive and fork.hops > 0 and any(fork.service in check.forks for check in facts.checks) and proven(fork)
             for fork in facts.forks
         ),
         "5": records is not None

@@ -1,0 +1,108 @@
+"""What the checks say of the untouched baseline: asked once a version and check, shared by all agents.
+
+Each is asked through a sandbox without forks, so that the way of a request is the very same as later with forks. A red
+result counts as red only when it holds and the environment was sound around it; everything else is 'cannot be judged'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import replace
+from typing import Final
+
+from harness.validation.bench import Docket, Item
+from harness.validation.examiner import Examiner
+from harness.validation.results import BaselineResults, CheckResult
+from harness.validation.targets import Target
+from harness.validation.windows import record_facts
+from sandbox.driver import Baseline, Driver
+from tasks.errors import BaselineError
+
+_TTL_MARGIN_S: Final = 120.0
+
+
+class BaselineBook:
+    """Answers from memory, from the store, or by asking; many who ask at once wait for one."""
+
+    def __init__(self, driver: Driver, store: BaselineResults, examiner: Examiner) -> None:
+        self._driver, self._store, self._examiner = driver, store, examiner
+        self._asked: dict[tuple[str, str], asyncio.Task[CheckResult]] = {}
+
+    async def result(self, docket: Docket, item: Item) -> CheckResult:
+        """What the check says of the baseline. BaselineError when the baseline was not sound meanwhile."""
+        key = (docket.base, item.digest)
+        task = self._asked.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            name = f"baseline result of {item.name}"
+            task = self._asked[key] = asyncio.create_task(self._find(docket, item), name=name)
+        # One agent that is cancelled must not take the answer from the others.
+        return await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        for task in self._asked.values():
+            task.cancel()
+        if self._asked:
+            await asyncio.wait(self._asked.values())
+        self._asked.clear()
+
+    async def _find(self, docket: Docket, item: Item) -> CheckResult:
+        kept = await self._store.get(docket.base, item.digest)
+        if kept is not None:
+            return CheckResult.from_json(kept)
+        result = await self._ask(docket, item)
+        if result.outcome != "unjudged":
+            # What could not run may run the next time.
+            await self._store.put(docket.base, item.digest, result.to_json())
+        return result
+
+    async def _ask(self, docket: Docket, item: Item) -> CheckResult:
+        await sound_baseline(self._driver, docket.base)
+        result = await self._once(docket, item)
+        # A pass proves nothing of the ticket anyway; a failure must hold.
+        for _ in range(docket.repeat - 1):
+            if result.outcome != "fail":
+                break
+            again = await self._once(docket, item)
+            if again.passed:
+                detail = f"flaky on the baseline: it passed after {result.detail!r}"
+                result = replace(again, outcome="unjudged", detail=detail, flaky=True)
+            else:
+                result = again
+        await sound_baseline(self._driver, docket.base)
+        return result
+
+    async def _once(self, docket: Docket, item: Item) -> CheckResult:
+        name = f"baseline-{item.digest[:8]}-{secrets.token_hex(4)}"
+        sandbox = await self._driver.create(name, ttl_s=item.check.timeout + _TTL_MARGIN_S)
+        try:
+            since = await self._driver.cursor()
+            target = Target.of(sandbox, docket.system.entry)
+            result = await self._examiner.examine(item, target, docket.base)
+            records = record_facts([await self._driver.window(name, since)], {})
+        finally:
+            await self._driver.delete(name)
+        if result.outcome == "fail" and not records.clean:
+            at = f" ({', '.join(records.where)})" if records.where else ""
+            detail = f"not all of its requests were recorded and answered{at}: {result.detail}"
+            return replace(result, outcome="unjudged", detail=detail)
+        return result
+
+
+async def sound_baseline(driver: Driver, base: str) -> Baseline:
+    """The running baseline; BaselineError unless it is healthy and runs `base`."""
+    baseline = await driver.baseline()
+    if baseline is None:
+        raise BaselineError("no baseline is up", hint="`spurline baseline up` starts it")
+    if baseline.version != base:
+        raise BaselineError(
+            f"the baseline runs {baseline.version[:12]}, the change is based on {base[:12]}",
+            hint="`spurline baseline down`, then start the run again: it brings up what it needs",
+        )
+    sick = [name for name, running in baseline.services.items() if not running.healthy]
+    if sick or not baseline.healthy:
+        raise BaselineError(
+            f"the baseline is sick: {', '.join(sick) or 'it does not answer'}",
+            hint="`spurline baseline status` shows it; `spurline baseline down` and `up` start it anew",
+        )
+    return baseline

@@ -1,0 +1,256 @@
+"""The bench that judges: checks, settings and tickets of the base commit, and folders in which its commands run.
+
+The base commit is checked out once, its content is remembered in memory, and every command gets a private copy made of
+exactly that content. So nothing that a change, a fork or an earlier check left behind is there when a command judges,
+and whoever alters the checkout is found out before it is used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pathspec import PathSpec, Pattern
+
+from harness.repository import Repository
+from harness.settings import Project, read_project
+from harness.validation.results import digest
+from harness.validation.scope import protection
+from sandbox.service import System
+from tasks.backlog import Backlog
+from tasks.errors import CheckoutError, EnvironmentFault
+from tasks.ticket import Check, CommandCheck, Ticket, TicketChecks
+
+# Test runners look upwards for their settings: what they meet first is this, and nothing of anybody else's.
+_BARRIERS: Final[Mapping[str, str]] = {"pytest.ini": "[pytest]\n"}
+
+
+class TamperedError(EnvironmentFault):
+    """The checkout that judges is not what it was made as."""
+
+    code = "tampered"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One check with its place in the judging."""
+
+    check: Check
+    own: bool
+    name: str
+    """Unique among the checks of one docket."""
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Docket:
+    """Everything that one ticket is judged by, all of it the base commit's."""
+
+    base: str
+    project: Project
+    system: System
+    protected: PathSpec[Pattern]
+    ticket: Ticket
+    items: tuple[Item, ...]
+    """The ticket's own checks first."""
+
+    @property
+    def repeat(self) -> int:
+        return self.project.settings.checks.repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A private copy of a commit's tree, and a folder beside it for reports and temporary files."""
+
+    folder: Path
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Pristine:
+    """A checkout as it was made: what each of its files held."""
+
+    folder: Path
+    files: Mapping[str, str]
+    """Path to sha256 of its content and mode; of a symlink, of where it leads."""
+    project: Project
+    checks: tuple[Check, ...]
+
+
+class Benches:
+    """All benches of one process, below `folder` (`.spurline/judge`). Close it to remove what it made."""
+
+    def __init__(self, repository: Repository, folder: Path) -> None:
+        self._repository, self._folder = repository, folder
+        self._pristine: dict[str, asyncio.Task[_Pristine]] = {}
+        self._backlogs: dict[str, Backlog] = {}
+        self._mine: list[Path] = []
+
+    async def aclose(self) -> None:
+        for task in self._pristine.values():
+            task.cancel()
+        if self._pristine:
+            await asyncio.wait(self._pristine.values())
+        for path in self._mine:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        self._pristine.clear()
+
+    async def docket(self, base: str, ticket: Ticket) -> Docket:
+        """What judges the ticket. ConfigError or CheckoutError where the base commit does not hold it."""
+        pristine = await self._of(base)
+        judged = await self._ticket(base, pristine, ticket)
+        items = list(_items(judged.checks.all, pristine.checks))
+        project = pristine.project
+        return Docket(base, project, project.system(), protection(project.settings), judged, tuple(items))
+
+    @asynccontextmanager
+    async def bench(self, base: str) -> AsyncIterator[Bench]:
+        """A private copy of the base commit, verified as it is made. TamperedError if the checkout was altered."""
+        pristine = await self._of(base)
+        async with self._copy() as bench:
+            try:
+                await asyncio.to_thread(_copy_exactly, pristine, bench.folder)
+            except TamperedError:
+                self._pristine.pop(base, None)
+                raise
+            self._link(bench.folder, pristine.project)
+            yield bench
+
+    @asynccontextmanager
+    async def exhibit(self, commit: str, links_of: Project) -> AsyncIterator[Bench]:
+        """A private checkout of the commit that is judged: for what may fail it and never verify it."""
+        async with self._copy() as bench:
+            await self._repository.export(commit, bench.folder)
+            self._link(bench.folder, links_of)
+            yield bench
+
+    @asynccontextmanager
+    async def _copy(self) -> AsyncIterator[Bench]:
+        place = self._folder / f"work-{secrets.token_hex(8)}"
+        scratch = place / "scratch"
+        _make(scratch)
+        try:
+            for name, content in _BARRIERS.items():
+                (place / name).write_text(content)
+            yield Bench(place / "tree", scratch)
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
+
+    async def _of(self, base: str) -> _Pristine:
+        task = self._pristine.get(base)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._pristine[base] = asyncio.create_task(self._check_out(base), name=f"bench of {base[:12]}")
+        return await asyncio.shield(task)
+
+    async def _check_out(self, base: str) -> _Pristine:
+        folder = self._folder / f"{base[:12]}-{secrets.token_hex(4)}"
+        self._mine.append(folder)
+        _make(self._folder)
+        await self._repository.export(base, folder)
+        files = await asyncio.to_thread(lambda: dict(_contents(folder)))
+        project = read_project(folder)
+        return _Pristine(folder, files, project, project.checks())
+
+    async def _ticket(self, base: str, pristine: _Pristine, ticket: Ticket) -> Ticket:
+        if ticket.source is None:
+            # It never was a file that a change could reach.
+            return ticket
+        if base not in self._backlogs:
+            self._backlogs[base] = await asyncio.to_thread(pristine.project.backlog)
+        for known in self._backlogs[base]:
+            if known.id in (ticket.id, ticket.origin):
+                return known.model_copy(update={"id": ticket.id})
+        raise CheckoutError(
+            f"the ticket {ticket.id!r} is not in commit {base[:12]}, on which it is to be worked",
+            hint=f"commit {str(ticket.source)!r} first",
+        )
+
+    def _link(self, folder: Path, project: Project) -> None:
+        """The untracked folders that services need (`link:`), for checks that need them too. Tracked paths stay."""
+        for name in {link for service in project.settings.baseline.services.values() for link in service.link}:
+            place, target = folder / name, self._repository.root / name
+            inside = place.parent.resolve().is_relative_to(folder.resolve())
+            if inside and target.exists() and not place.exists() and not place.is_symlink():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(target)
+
+
+def static_items(project: Project) -> tuple[Item, ...]:
+    """The static checks of a project as items, to be run on files."""
+    checks = [CommandCheck(name=command, run=command) for command in project.settings.checks.static]
+    return tuple(Item(check, own=False, name=check.name, digest=digest(check)) for check in checks)
+
+
+def no_ticket() -> Ticket:
+    """What a commit without a ticket is judged as: nothing of its own, any service allowed."""
+    return Ticket(id="check", title="A commit without a ticket", checks=TicketChecks())
+
+
+def _items(own: Iterable[Check], others: Iterable[Check]) -> Iterable[Item]:
+    names = set()
+    for check in own:
+        names.add(check.name)
+        yield Item(check, own=True, name=check.name, digest=digest(check))
+    for check in others:
+        # The planted fault names a check: two of one name must not stand in for each other.
+        name = check.name if check.name not in names else f"{check.name} (repository)"
+        yield Item(check, own=False, name=name, digest=digest(check))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CheckoutError(
+            f"{str(folder)!r} cannot be made: {error.strerror}", hint="the state folder must be writable"
+        ) from error
+
+
+def _contents(folder: Path) -> Iterable[tuple[str, str]]:
+    for place, names, files in os.walk(folder):
+        for name in (*files, *(name for name in names if (Path(place) / name).is_symlink())):
+            path = Path(place) / name
+            yield path.relative_to(folder).as_posix(), _fingerprint(path, _content(path))
+
+
+def _copy_exactly(pristine: _Pristine, into: Path) -> None:
+    """Make `into` of the remembered files and nothing else."""
+    into.mkdir(parents=True)
+    for name, expected in pristine.files.items():
+        source, place = pristine.folder / name, into / name
+        try:
+            content = _content(source)
+        except OSError:
+            content = b""
+        if _fingerprint(source, content) != expected:
+            raise TamperedError(
+                f"{str(source)!r}, which judges, was altered by somebody",
+                hint="something that runs here writes to .spurline/; look at what the forks do",
+            )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            place.symlink_to(os.fsdecode(content))
+        else:
+            place.write_bytes(content)
+            place.chmod(source.stat().st_mode & 0o777)
+
+
+def _content(path: Path) -> bytes:
+    return os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()  # noqa: PTH115
+
+
+def _fingerprint(path: Path, content: bytes) -> str:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        mode = 0
+    return f"{mode:o} {hashlib.sha256(content).hexdigest()}"

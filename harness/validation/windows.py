@@ -1,0 +1,74 @@
+"""What the router's records of a check say: which forks served it, what went wrong, where the key was lost.
+
+Pure, over `sandbox.driver.Window`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.validation.facts import RecordFacts
+from sandbox.driver import Window
+from sandbox.hops import Hop, Lost, losses
+from sandbox.service import System
+
+
+def served(window: Window, generations: Mapping[str, int]) -> Counter[str]:
+    """Requests that each fork's current generation served."""
+    return Counter(
+        hop.service for hop in window.hops if hop.served_by == "fork" and hop.generation == generations.get(hop.service)
+    )
+
+
+def faults(window: Window, service: str) -> int:
+    """Requests that the planted fault of the service answered."""
+    return sum(hop.served_by == "fault" and hop.service == service for hop in window.hops)
+
+
+def record_facts(windows: Iterable[Window], generations: Mapping[str, int]) -> RecordFacts:
+    """What speaks against the records of several windows."""
+    dropped = refused = unrouted = old = 0
+    where: dict[str, None] = {}
+    for window in windows:
+        dropped += window.dropped
+        for hop in window.hops:
+            was_refused = hop.served_by == "refused"
+            was_unrouted = not was_refused and not hop.routed
+            was_old = hop.served_by == "fork" and hop.generation != generations.get(hop.service)
+            refused, unrouted, old = refused + was_refused, unrouted + was_unrouted, old + was_old
+            if was_refused or was_unrouted or was_old:
+                where |= {hop.caller: None, hop.service: None}
+    return RecordFacts(dropped, refused, unrouted, old, tuple(where))
+
+
+def lost_towards(window: Window, forks: Iterable[str], system: System) -> tuple[Lost, ...]:
+    """Where the key was lost on a way that leads to one of `forks`."""
+    wanted = frozenset(forks)
+    found = losses(window.hops, unexplained(window.strays))
+    return tuple(loss for loss in found if wanted & reachable(loss.callee, system))
+
+
+def unexplained(strays: Sequence[Hop]) -> tuple[Hop, ...]:
+    """Strays whose caller was not itself called without a key at the time: it need not have lost one."""
+    return tuple(
+        stray
+        for stray in strays
+        if not any(
+            other.service == stray.caller and other.at <= stray.at <= other.ended
+            for other in strays
+            if other is not stray
+        )
+    )
+
+
+def reachable(service: str, system: System) -> frozenset[str]:
+    """The service and all that it calls, by way of others too."""
+    seen: set[str] = set()
+    front = [service]
+    while front:
+        name = front.pop()
+        if name not in seen and name in system.services:
+            seen.add(name)
+            front += system.services[name].neighbours
+    return frozenset(seen)
