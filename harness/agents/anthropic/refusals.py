@@ -10,7 +10,6 @@ import httpx2
 from harness.agents.meter import CallFailed, Trouble
 from tasks.errors import ModelError
 
-_OVERLOADED: Final = 529
 TRANSIENT_STATUS: Final = frozenset({408, 409, 429, *range(500, 600)})
 _TOO_LONG: Final = ("prompt is too long", "exceed context limit")
 
@@ -31,7 +30,7 @@ def trouble_of(error: BaseException) -> CallFailed | None:
         return CallFailed("unreachable", "the API went silent")
     if isinstance(error, anthropic.APIConnectionError | httpx2.TransportError):
         cause = error.__cause__ or error
-        return CallFailed("unreachable", f"the connection failed: {cause or type(cause).__name__}")
+        return CallFailed("unreachable", f"the connection failed: {str(cause) or type(cause).__name__}")
     if isinstance(error, httpx2.HTTPError | anthropic.APIError | ValueError | RuntimeError):
         # The SDK reads the stream with the json module and its own order of events, and lets their errors out.
         return CallFailed("garbled", f"the answer cannot be read: {type(error).__name__}")

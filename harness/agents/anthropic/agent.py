@@ -1,0 +1,220 @@
+"""The agent: one conversation a ticket, carried on until the model ends its turn.
+
+The transcript is the only memory. Every message is on the disk before the next thing happens, so an agent that was
+killed goes on where it was: the same message again is not said twice, and a turn that had ended is not played again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from graphs.ports import Generated, Journal, Work
+from harness.agents.anthropic.client import ModelClient, OutOfBudget, Reply
+from harness.agents.anthropic.files import file_tools
+from harness.agents.anthropic.layout import marked, system_blocks
+from harness.agents.anthropic.prompt import CUT_AT_LIMIT, CUT_CALL, LAST_CALLS, REPEATED, SYSTEM
+from harness.agents.anthropic.refusals import TooLong
+from harness.agents.anthropic.running import RunningSystem
+from harness.agents.anthropic.shell import Grounds, bash_tool
+from harness.agents.anthropic.tools import Tool, by_name, own_tool
+from harness.agents.anthropic.turn import DiagnosticsInput, ask_human_tool, question_in, results_of
+from harness.agents.conversation import Block, text_block, tool_calls, tool_result
+from harness.agents.transcript import Entry, Transcript
+from sandbox.driver import Cursor, Driver
+from tasks.errors import SandboxError
+from tasks.text import one_line
+
+Diagnostics = Callable[[Work], Awaitable[str]]
+"""Runs the configured static checks in the worktree; what they said, as text for the model."""
+
+WARNED_BEFORE: Final = 3
+"""So many model calls before the last one of a turn the model is told."""
+SAME_CALLS: Final = 4
+"""After so many same calls with same results the model is told; after as many again the agent is stuck."""
+_BEGINNING: Final = Cursor(at=0.0, offset=0, dropped=0)
+
+
+class AnthropicAgent:
+    """Works on any number of tickets at once. Fulfils `graphs.ports.Agent`."""
+
+    def __init__(
+        self,
+        client: ModelClient,
+        *,
+        driver: Driver,
+        journal: Journal,
+        transcripts: Path,
+        grounds: Grounds,
+        entry: str,
+        turns: int,
+        diagnostics: Diagnostics,
+    ) -> None:
+        self._client, self._driver, self._journal = client, driver, journal
+        self._transcripts, self._grounds, self._entry = transcripts, grounds, entry
+        self._turns, self._diagnostics = turns, diagnostics
+        self._system = system_blocks(SYSTEM)
+        # Plain http on loopback only: no certificates are loaded, no proxy of the environment is asked.
+        self._http = httpx.AsyncClient(trust_env=False, verify=False)
+        self._known: set[tuple[str, str]] = set()
+        self._heard: dict[str, Cursor] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+        await self._client.__aexit__(kind, error, trace)
+
+    async def generate(self, work: Work, message: str) -> Generated:
+        """Say `message` and go on until the model ends its turn. Raises ModelError, StoreError, SandboxError."""
+        transcript = await asyncio.to_thread(Transcript.open, self._transcripts, work.run, work.ticket.id)
+        resumed = (work.run, work.ticket.id) not in self._known
+        self._known.add((work.run, work.ticket.id))
+        said = _last_of_loop(transcript.entries)
+        if not (resumed and said is not None and said.content == [text_block(message)]):
+            await asyncio.to_thread(transcript.add, "loop", [text_block(message)])
+        elif _turn_ended(transcript.entries):
+            return Generated("done", "it had ended this turn before the run was interrupted")
+        try:
+            return await self._until_end(work, transcript)
+        except OutOfBudget as refused:
+            return Generated("out_of_budget", refused.reason)
+        except TooLong as refused:
+            return Generated("stuck", f"the conversation no longer fits into the model's context: {refused}")
+        finally:
+            await self._note_cursor(work)
+
+    async def _until_end(self, work: Work, transcript: Transcript) -> Generated:
+        tools = by_name(self._tools(work))
+        definitions = [tool.definition for tool in tools.values()]
+        while (left := self._turns - _calls_made(transcript.entries)) > 0:
+            if left == WARNED_BEFORE and self._turns > WARNED_BEFORE:
+                await self._tell(transcript, LAST_CALLS.format(left=left))
+            if (repeats := _same_calls(transcript.entries)) >= 2 * SAME_CALLS:
+                return Generated("stuck", f"the same tool call {repeats} times in a row, with the same result")
+            if repeats == SAME_CALLS:
+                await self._tell(transcript, REPEATED.format(times=repeats))
+            self._doing(work, "thinking")
+            reply = await self._client.call(
+                work.ticket.id, system=self._system, tools=definitions, messages=marked(transcript.messages())
+            )
+            self._journal.emit("model.call", work.ticket.id, asdict(reply.call))
+            await asyncio.to_thread(transcript.add, "agent", reply.content, stop_reason=reply.stop_reason)
+            if (ended := await self._after(reply, work, transcript, tools)) is not None:
+                return ended
+        return Generated("done", f"handed in what there was after {self._turns} model calls")
+
+    async def _after(
+        self, reply: Reply, work: Work, transcript: Transcript, tools: dict[str, Tool] | Any
+    ) -> Generated | None:
+        """Do what the reply asks for; how the turn ends, or None when it goes on."""
+        if reply.stop_reason == "refusal":
+            return Generated("needs_human", "the model refused to work on this ticket")
+        if reply.stop_reason == "model_context_window_exceeded":
+            return Generated("stuck", "the conversation fills the model's context")
+        calls = tool_calls({"role": "assistant", "content": reply.content})
+        if calls:
+            cut = reply.stop_reason == "max_tokens" and reply.content[-1]["type"] == "tool_use"
+            whole = calls[:-1] if cut else calls
+            results = await results_of(whole, tools, begins=lambda doing: self._doing(work, doing))
+            if cut:
+                why = CUT_CALL.format(max_tokens=self._client.max_tokens)
+                results.append(tool_result(calls[-1]["id"], why, is_error=True))
+            await asyncio.to_thread(transcript.add, "tools", results)
+            if (question := question_in(whole)) is not None:
+                return Generated("needs_human", one_line(question, 500))
+            return None
+        if reply.stop_reason == "max_tokens":
+            await self._tell(transcript, CUT_AT_LIMIT.format(max_tokens=self._client.max_tokens))
+            return None
+        return None if reply.stop_reason == "pause_turn" else Generated("done", _last_words(reply.content))
+
+    def _tools(self, work: Work) -> Sequence[Tool]:
+        worktree = Path(work.worktree)
+        running = RunningSystem(
+            self._driver, self._http, work.sandbox, self._entry, self._heard.get(work.sandbox, _BEGINNING)
+        )
+
+        async def diagnose(_: DiagnosticsInput) -> str:
+            return await self._diagnostics(work)
+
+        diagnostics = own_tool(
+            "diagnostics",
+            "Run the project's own linters and type checkers on the working directory as it is now. They run on what "
+            "you hand in too, before anything is started.",
+            DiagnosticsInput,
+            diagnose,
+            # A checker reads many files: none of them may change meanwhile.
+            reads_only=False,
+        )
+        return [
+            bash_tool(worktree, self._grounds),
+            *file_tools(worktree),
+            diagnostics,
+            *running.tools(),
+            ask_human_tool(),
+        ]
+
+    async def _tell(self, transcript: Transcript, text: str) -> None:
+        await asyncio.to_thread(transcript.add, "harness", [text_block(text)])
+
+    def _doing(self, work: Work, doing: str) -> None:
+        self._journal.emit("agent.activity", work.ticket.id, {"doing": doing})
+
+    async def _note_cursor(self, work: Work) -> None:
+        """Remember where the agent's next news begin: what the coming validation does."""
+        try:
+            self._heard[work.sandbox] = await self._driver.cursor()
+        except SandboxError:
+            # The loop finds out by itself; here it only means that the agent sees older exchanges once more.
+            self._heard.pop(work.sandbox, None)
+
+
+def _last_of_loop(entries: Sequence[Entry]) -> Entry | None:
+    return next((entry for entry in reversed(entries) if entry.origin == "loop"), None)
+
+
+def _calls_made(entries: Sequence[Entry]) -> int:
+    """Model calls since the loop last said something."""
+    made = 0
+    for entry in reversed(entries):
+        if entry.origin == "loop":
+            break
+        made += entry.origin == "agent"
+    return made
+
+
+def _turn_ended(entries: Sequence[Entry]) -> bool:
+    last = entries[-1]
+    return last.origin == "agent" and last.stop_reason in ("end_turn", "stop_sequence") and not tool_calls(last.message)
+
+
+def _same_calls(entries: Sequence[Entry]) -> int:
+    """How many times in a row, at the end, the agent made the same calls and got the same results."""
+    rounds: list[tuple[Any, Any]] = []
+    for asked, told in zip(entries, entries[1:], strict=False):
+        if asked.origin == "agent" and told.origin == "tools":
+            calls = [(call["name"], call["input"]) for call in tool_calls(asked.message)]
+            rounds.append((calls, [block["content"] for block in told.content]))
+        elif asked.origin == "agent":
+            rounds.append((None, None))
+    same = 0
+    for each in reversed(rounds):
+        if each != rounds[-1] or each[0] is None:
+            break
+        same += 1
+    return same
+
+
+def _last_words(content: Sequence[Block]) -> str:
+    return one_line(" ".join(block["text"] for block in content if block["type"] == "text"))
