@@ -8,42 +8,39 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, model_validator
+from ruamel.yaml.comments import CommentedSeq
 
-from sandbox.service import PLACEHOLDER, Ready, Service, System
+from harness.fields import Inside, ServiceName, address, pattern, variable
+from sandbox.service import PLACEHOLDER, Ready, Service, System, misnamed
 from tasks.backlog import Backlog, read_backlog
 from tasks.errors import ConfigError, UsageError
 from tasks.ticket import Check, CommandCheck, Frozen, HttpCheck, SafeId, Seconds
-from tasks.yamlfile import line_of, parse, read_text, validate
+from tasks.yamlfile import line_of, nearest, parse, read_text, validate, wrapped
 
 FILE_NAME = "spurline.yaml"
 STATE_NAME = ".spurline"
 
 
-def _inside(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if path.startswith(("/", "~")) or ".." in parts:
-        raise ValueError("must be a path below the repository's root, without '..'")
-    return str(PurePosixPath(path))
-
-
-Inside = Annotated[str, AfterValidator(_inside)]
-ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")]
-
-
 class ReadySettings(Frozen):
-    """How to tell that a service is ready; give one of the four."""
+    """How to tell that a service is ready: one of the four, or an open port where none is given."""
 
     http: Annotated[str, Field(pattern="^/")] | None = None
     tcp: Literal[True] | None = None
     grpc: Literal[True] | None = None
-    log: str | None = None
+    log: Annotated[str, AfterValidator(pattern)] | None = None
     timeout: Seconds = 20.0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(kind is not None for kind in (self.http, self.tcp, self.grpc, self.log)) > 1:
+            raise ValueError("give one of 'http', 'tcp', 'grpc' and 'log'")
+        return self
 
     def to_ready(self) -> Ready:
         if self.http is not None:
@@ -61,10 +58,10 @@ class ServiceSettings(Frozen):
     build: str | None = None
     link: tuple[Inside, ...] = ()
     command: tuple[str, ...] = ()
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[Annotated[str, AfterValidator(variable)], str] = Field(default_factory=dict)
     protocol: Literal["http1", "http2", "tcp"] = "http1"
     ready: ReadySettings = ReadySettings()
-    url: Annotated[str, Field(pattern=r"^https?://|^tcp://")] | None = None
+    url: Annotated[str, AfterValidator(address)] | None = None
 
 
 class BaselineSettings(Frozen):
@@ -81,7 +78,7 @@ class BaselineSettings(Frozen):
 
 
 class TicketSettings(Frozen):
-    files: str = "tickets/*.md"
+    files: Inside = "tickets/*.md"
 
 
 class CheckSettings(Frozen):
@@ -89,7 +86,7 @@ class CheckSettings(Frozen):
 
     static: tuple[str, ...] = ()
     command: tuple[CommandCheck, ...] = ()
-    http: str | None = None
+    http: Inside | None = None
     """A glob of files, each a list of HTTP checks."""
     protected: tuple[str, ...] = ("tests/**", "checks/**")
     repeat: int = Field(default=2, ge=1, le=20)
@@ -193,23 +190,40 @@ class Project:
             )
         backlog = read_backlog(paths)
         for ticket in backlog:
+            path = ticket.source or self.file
             for name in ticket.services:
-                self._known_service(name, ticket.source or self.file, "services")
+                self._known_service(name, path, "services")
+            for check in ticket.checks.http:
+                self._known_service(check.request.service, path, f"checks.http of {check.name!r}")
         return backlog
 
     def checks(self, root: Path | None = None) -> tuple[Check, ...]:
         """The judging checks of the repository, from the work tree or from the checkout `root`. Names are unique."""
-        found: list[Check] = list(self.settings.checks.command)
-        for path in self._files(self.settings.checks.http, root):
-            found += read_http_checks(path)
-        seen: set[str] = set()
-        for check in found:
-            if check.name in seen:
-                raise ConfigError(f"two checks are named {check.name!r}", path=self.file, key="checks")
-            seen.add(check.name)
-            if isinstance(check, HttpCheck) and check.request.service is not None:
-                self._known_service(check.request.service, self.file, f"checks of {check.name}")
-        return tuple(found)
+        found: dict[str, Check] = {}
+        for check, path, line in self._placed_checks(root):
+            if check.name in found:
+                raise ConfigError(f"two checks are named {check.name!r}", path=path, line=line, key="name")
+            if isinstance(check, HttpCheck):
+                self._known_service(check.request.service, path, "request.service", line)
+            found[check.name] = check
+        return tuple(found.values())
+
+    def _placed_checks(self, root: Path | None) -> Iterator[tuple[Check, Path, int | None]]:
+        """Each check with the file and the line where it begins."""
+        for command in self.settings.checks.command:
+            yield command, self.file, None
+        files = self.settings.checks.http
+        paths = self._files(files, root)
+        if files is not None and not paths:
+            raise ConfigError(
+                f"no file matches {files!r}",
+                path=self.file,
+                key="checks.http",
+                hint="without its checks a change would be judged by less: correct the pattern, or leave it out",
+            )
+        for path in paths:
+            for check, line in _read_placed(path):
+                yield check, path, line
 
     def _files(self, pattern: str | None, root: Path | None) -> Sequence[Path]:
         if pattern is None:
@@ -217,12 +231,11 @@ class Project:
         base = root or self.root
         return [base / name for name in sorted(glob.glob(pattern, root_dir=base, recursive=True))]  # noqa: PTH207
 
-    def _known_service(self, name: str, path: Path, key: str) -> None:
+    def _known_service(self, name: str | None, path: Path, key: str, line: int | None = None) -> None:
         services = self.settings.baseline.services
-        if name not in services:
-            raise ConfigError(
-                f"there is no service {name!r}", path=path, key=key, hint=f"services: {', '.join(services)}"
-            )
+        if name is not None and name not in services:
+            hint = nearest(name, services, "services")
+            raise ConfigError(f"there is no service {name!r}", path=path, line=line, key=key, hint=hint)
 
 
 class _HttpCheckFile(Frozen):
@@ -231,14 +244,16 @@ class _HttpCheckFile(Frozen):
 
 def read_http_checks(path: Path) -> tuple[HttpCheck, ...]:
     """The HTTP checks of one file: a list, or a mapping with the one key `checks`."""
-    text = read_text(path)
-    data = parse(text, path)
-    if isinstance(data, list):
-        # One shape to validate: a list stands for a mapping with its one key.
-        indented = "".join(f"  {line}" for line in text.splitlines(keepends=True))
-        data = parse(f"checks:\n{indented}", path, first_line=0)
-        return validate(data, _HttpCheckFile, path, first_line=0).checks
-    return validate(data, _HttpCheckFile, path).checks
+    return tuple(check for check, _ in _read_placed(path))
+
+
+def _read_placed(path: Path) -> list[tuple[HttpCheck, int | None]]:
+    """Each check of the file with the line where it begins."""
+    data = parse(read_text(path), path)
+    if isinstance(data, CommentedSeq):
+        data = wrapped(data, "checks")
+    checks = validate(data, _HttpCheckFile, path).checks
+    return [(check, line_of(data, ("checks", place))) for place, check in enumerate(checks)]
 
 
 def find_root(start: Path) -> Path:
@@ -264,22 +279,35 @@ def read_project(root: Path) -> Project:
 
 def _check_services(settings: Settings, data: Any, path: Path) -> None:
     baseline = settings.baseline
-    names = ", ".join(baseline.services)
 
-    def wrong(message: str, *location: str, hint: str) -> ConfigError:
-        return ConfigError(message, path=path, line=line_of(data, location), key=".".join(location), hint=hint)
+    def wrong(message: str, *location: str | int, hint: str) -> ConfigError:
+        key = ".".join(str(part) for part in location)
+        return ConfigError(message, path=path, line=line_of(data, location), key=key, hint=hint)
 
     if baseline.entry not in baseline.services:
-        raise wrong(f"there is no service {baseline.entry!r}", "baseline", "entry", hint=f"services: {names}")
+        hint = nearest(baseline.entry, baseline.services, "services")
+        raise wrong(f"there is no service {baseline.entry!r}", "baseline", "entry", hint=hint)
     for name, service in baseline.services.items():
         at = ("baseline", "services", name)
         if (service.url is None) == (not service.command):
             raise wrong("needs either 'command' or 'url'", *at, hint="'url' is for what runs already")
-        texts: list[tuple[tuple[str, ...], str]] = [(("command",), text) for text in service.command]
-        texts += [(("env", key), text) for key, text in service.env.items()]
-        for place, text in texts:
-            for match in PLACEHOLDER.finditer(text):
-                if match[2] is not None and match[2] not in baseline.services:
-                    raise wrong(f"${{{match[1]}:{match[2]}}} names no service", *at, *place, hint=f"services: {names}")
-                if match[2] == name:
-                    raise wrong(f"{name!r} names itself", *at, *place, hint="its own port is ${port}")
+        for place, text in _texts(service):
+            if (found := misnamed(text, baseline.services)) is not None:
+                raise wrong(f"{found} names no service", *at, *place, hint=_placeholder_hint(found, baseline.services))
+            if any(match[2] == name for match in PLACEHOLDER.finditer(text)):
+                raise wrong(f"{name!r} names itself", *at, *place, hint="its own port is ${port}")
+
+
+def _texts(service: ServiceSettings) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every text in which placeholders are filled, with its place below the service."""
+    for place, text in enumerate(service.command):
+        yield ("command", place), text
+    for name, text in service.env.items():
+        yield ("env", name), text
+
+
+def _placeholder_hint(found: str, services: Mapping[str, ServiceSettings]) -> str:
+    proper = PLACEHOLDER.fullmatch(found)
+    if proper is not None:
+        return nearest(proper[2], services, "services")
+    return "write ${port}, ${url:S}, ${host:S} or ${port:S}, S being one of " + ", ".join(services)

@@ -7,7 +7,7 @@ of another service S through the router. Which neighbours a service has follows 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -17,6 +17,9 @@ CLIENT: Final = "client"
 """The caller of requests that come from outside the system, through an ingress."""
 
 PLACEHOLDER: Final = re.compile(r"\$\{(?:(url|host|port):([A-Za-z0-9._-]+)|(port))\}")
+
+_ALMOST: Final = re.compile(r"\$\{\s*([A-Za-z_]+)\s*:([^{}]*)\}?")
+_FORMS: Final = ("url", "host", "port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,18 @@ def fill(text: str, address: Callable[[str], tuple[str, int]], own_port: int) ->
         return {"url": f"http://{host}:{port}", "host": host, "port": str(port)}[form]
 
     return PLACEHOLDER.sub(value, text)
+
+
+def misnamed(text: str, services: Container[str]) -> str | None:
+    """The first placeholder in `text` that is misspelt or names none of `services`, as it stands there."""
+    for match in _ALMOST.finditer(text):
+        proper = PLACEHOLDER.fullmatch(match[0])
+        if proper is not None and proper[2] in services:
+            continue
+        # `${HOME:-/root}` and the like are the shell's own.
+        if match[1] in _FORMS or match[2].strip() in services:
+            return match[0]
+    return None
 
 
 def _below(path: str, root: str) -> bool:

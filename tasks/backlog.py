@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tasks.errors import ConfigError, UsageError
-from tasks.ticket import Ticket, TicketHead
+from tasks.ticket import ID_LIMIT, Ticket, TicketHead
 from tasks.yamlfile import line_of, parse, problems, read_text, validate
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
@@ -39,13 +39,24 @@ class Backlog:
         return Backlog(tuple(ticket for ticket in self.tickets if ticket.id in ids))
 
     def multiplied(self, count: int) -> Backlog:
-        """`count` tickets: the backlog over and over, copies numbered `id.02`, `id.03`, … in rounds."""
+        """`count` tickets: the backlog over and over, copies numbered `id.02`, `id.03`, … in rounds.
+
+        UsageError where a copy's id is another ticket's, or too long.
+        """
+        known = {ticket.id.lower() for ticket in self.tickets}
         copies: list[Ticket] = []
-        for index in range(count):
+        for index in range(count if self.tickets else 0):
             ticket = self.tickets[index % len(self.tickets)]
             nth = index // len(self.tickets) + 1
-            copies.append(ticket if nth == 1 else ticket.model_copy(update={"id": f"{ticket.id}.{nth:02d}"}))
+            copies.append(ticket if nth == 1 else _copy(ticket, nth, known))
         return Backlog(tuple(copies))
+
+
+def _copy(ticket: Ticket, nth: int, known: Container[str]) -> Ticket:
+    name = f"{ticket.id}.{nth:02d}"
+    if len(name) > ID_LIMIT or name.lower() in known:
+        raise UsageError(f"the ticket {ticket.id!r} cannot be copied as {name!r}", hint="give one of them another id")
+    return ticket.model_copy(update={"id": name})
 
 
 def read_ticket(path: Path) -> Ticket:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 
-# ECMA-48 sequences (CSI, OSC and friends with their terminators), then what is left of C0/C1 but \n and \t,
-# and the Unicode bidi overrides with which a line can be made to read as another one.
-_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[@-Z\\-_]?", re.DOTALL)
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# ECMA-48 sequences: CSI (also in its one-byte form), strings such as OSC with their terminator, the rest of ESC.
+# A string that is never ended goes as far as its line: text behind it must not get lost.
+_SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x9c|\x1b\\)?"
+    r"|\x1b[ -/]+[0-~]|\x1b[@-Z\\-_]?"
+)
+# What is left of C0 and C1 but \n and \t, the Unicode bidi controls with which a line can be made to read as another
+# one, and halves of surrogate pairs, which no stream can encode.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def plain(text: str) -> str:
@@ -22,8 +28,8 @@ def one_line(text: str, limit: int = 200) -> str:
 
 
 def capped(text: str, limit: int) -> str:
-    """The head and the tail of `text`, `limit` characters in all, with what was left out counted between."""
+    """The head and the tail of `text`, `limit` characters of it in all, with what was left out counted between."""
     if len(text) <= limit:
         return text
     head, tail = limit // 3, limit - limit // 3
-    return f"{text[:head]}\n… {len(text) - head - tail} characters left out …\n{text[-tail:]}"
+    return f"{text[:head]}\n… {len(text) - head - tail} characters left out …\n{text[len(text) - tail :]}"

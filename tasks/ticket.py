@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NewType
+from typing import Annotated, Any, Final, Literal, NewType, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 TicketId = NewType("TicketId", str)
 
+ID_LIMIT: Final = 80
+"""Characters of an id: it names files, branches and sandboxes."""
+
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def safe_id(value: str) -> str:
     """`value` if it can name a file, a branch and a sandbox; else ValueError."""
-    if len(value) > 80 or ".." in value or value.endswith(".lock") or not _ID.fullmatch(value):
+    if len(value) > ID_LIMIT or ".." in value or value.endswith(".lock") or not _ID.fullmatch(value):
         raise ValueError(
             "must be 1 to 80 letters, digits, '.', '_' or '-', start with a letter or digit, "
             "and hold no '..', no '/' and no '.lock' at the end"
@@ -30,11 +33,26 @@ def safe_id(value: str) -> str:
 
 def seconds(value: object) -> object:
     """`20s`, `1.5m`, `300ms`, `1h` or a bare number of seconds, as seconds."""
+    if isinstance(value, bool):
+        raise ValueError("must be a duration such as 20s, 1.5m, 300ms or 1h")
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
             raise ValueError("must be a duration such as 20s, 1.5m, 300ms or 1h")
         return float(match[1]) * _UNIT_S[match[2]]
+    return value
+
+
+def expression(value: str) -> str:
+    """`value` if it is a JMESPath expression; else ValueError."""
+    # Only checks that have one need the library.
+    import jmespath
+    from jmespath.exceptions import JMESPathError
+
+    try:
+        jmespath.compile(value)
+    except JMESPathError as error:
+        raise ValueError(f"is no JMESPath expression: {str(error).splitlines()[0]}") from None
     return value
 
 
@@ -45,7 +63,7 @@ SafeId = Annotated[str, AfterValidator(safe_id)]
 class Frozen(BaseModel):
     """The base of all values read from files: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CommandCheck(Frozen):
@@ -67,15 +85,29 @@ class HttpRequest(Frozen):
     json_body: Any = Field(default=None, alias="json")
     body: str | None = None
 
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        if self.json_body is not None and self.body is not None:
+            raise ValueError("give either 'json' or 'body'")
+        return self
+
 
 class HttpExpectation(Frozen):
     """What must hold of the answer. `json` matches as a subset: objects by key, lists by position."""
 
     status: int | None = None
     json_body: Any = Field(default=None, alias="json")
-    jmespath: dict[str, Any] = {}
+    jmespath: dict[Annotated[str, AfterValidator(expression)], Any] = {}
     contains: str | None = None
     headers: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self == HttpExpectation.model_construct():
+            raise ValueError(
+                "expects nothing, so it could never fail: give a status, json, jmespath, contains or headers"
+            )
+        return self
 
 
 class HttpCheck(Frozen):

@@ -3,47 +3,62 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from io import StringIO
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
 from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.scalarint import ScalarInt
 
 from tasks.errors import ConfigError
+from tasks.yamlsyntax import load
+
+SIZE_LIMIT_BYTES: Final = 1024 * 1024
+"""More than any file that a person wrote; reading it would only take long."""
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = Sequence[str | int]
 
 
 def read_text(path: Path) -> str:
-    """The file's text, or ConfigError that says why it cannot be read."""
+    """The file's text without its byte order mark, or ConfigError that says why it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError("there is no such file", path=path) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"it is not UTF-8 text (byte {error.start})", path=path) from None
     except OSError as error:
         raise ConfigError(f"it cannot be read: {error.strerror}", path=path) from None
+    if len(data) > SIZE_LIMIT_BYTES:
+        raise ConfigError(f"it is larger than {SIZE_LIMIT_BYTES // 1024} KiB", path=path)
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError("it is not UTF-8 text", path=path, line=line, hint="save it as UTF-8") from None
 
 
 def parse(text: str, path: Path, *, first_line: int = 1) -> Any:
     """YAML 1.2 with positions kept. `first_line` is where `text` begins in the file. An empty text is None."""
     try:
-        return YAML(typ="rt").load(StringIO(text))
+        return load(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        # What is never closed is noticed at the end of the file: the place where it was opened helps more.
+        at_end = "end of stream" in (error.problem or "")
+        mark = (error.context_mark if at_end else None) or error.problem_mark or error.context_mark
         line = mark.line + first_line if mark else None
         what = " ".join(str(part) for part in (error.context, error.problem) if part) or "not valid YAML"
-        raise ConfigError(what, path=path, line=line, hint="mend the YAML at this line") from None
+        hint = error.note or "mend the YAML at this line"
+        raise ConfigError(what, path=path, line=line, hint=hint) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + first_line
+        raise ConfigError(f"the character U+{error.character:04X} is not allowed", path=path, line=line) from None
     except (YAMLError, ValueError) as error:
         raise ConfigError(f"not valid YAML: {error}", path=path, hint="mend the YAML") from None
 
@@ -79,6 +94,20 @@ def _check_mapping(data: Any, path: Path, first_line: int) -> None:
         raise ConfigError(f"expected a mapping of keys and values, found {found}", path=path, line=first_line)
 
 
+def nearest(word: str, known: Iterable[str], what: str) -> str:
+    """A hint: the known word that `word` may have been meant for, else all of them, introduced by `what`."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"{what}: {', '.join(names)}"
+
+
+def wrapped(data: CommentedSeq, key: str) -> CommentedMap:
+    """A mapping with `data` under its one key, positions kept: for files that hold a list where others a mapping."""
+    mapping = CommentedMap({key: data})
+    mapping.lc.add_kv_line_col(key, [data.lc.line, 0, data.lc.line, 0])
+    return mapping
+
+
 def bare(data: Any) -> Any:
     """`data` in plain Python types: no positions, no comments."""
     if isinstance(data, CommentedMap):
@@ -98,13 +127,29 @@ def line_of(data: Any, location: Location, *, first_line: int = 1) -> int | None
     """The line of `location` in `data`, or of the deepest part of it that is there."""
     line: int | None = None
     for part in location:
-        if isinstance(data, CommentedMap) and part in data:
-            line, data = data.lc.key(part)[0], data[part]
+        if isinstance(data, CommentedMap) and (key := _own_key(data, part)) is not None:
+            line, data = _key_line(data, key, line), data[key]
         elif isinstance(data, CommentedSeq) and isinstance(part, int) and part < len(data):
             line, data = data.lc.item(part)[0], data[part]
         else:
             break
     return None if line is None else line + first_line
+
+
+def _own_key(data: CommentedMap, part: str | int) -> str | int | None:
+    """The key of `data` that `bare` calls `part`, None where there is none."""
+    if part in data:
+        return part
+    return next((key for key in data if str(key) == part), None)
+
+
+def _key_line(data: CommentedMap, key: str | int, otherwise: int | None) -> int | None:
+    """Where `key` stands: in the mapping itself, or in one that a merge key (`<<`) brought in."""
+    for mapping in (data, *data.merge):
+        if mapping.lc.data is not None and key in mapping.lc.data:
+            line: int = mapping.lc.key(key)[0]
+            return line
+    return otherwise
 
 
 def _explain(
@@ -130,20 +175,20 @@ def _explain_one(
     line = line_of(data, location, first_line=first_line) or first_line
     if problem["type"] == "extra_forbidden":
         known = sorted(_known_keys(model, location[:-1]))
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        hint = nearest(str(location[-1]), known, "known keys")
         return ConfigError("unknown key", path=path, line=line, key=key, hint=hint)
     message = problem["msg"].removeprefix("Value error, ")
-    return ConfigError(message[:1].lower() + message[1:], path=path, line=line, key=key)
+    hint = "put it in quotes" if problem["type"] == "string_type" and isinstance(problem["input"], int | float) else ""
+    return ConfigError(message[:1].lower() + message[1:], path=path, line=line, key=key, hint=hint)
 
 
 def _in_file(data: Any, location: Location) -> tuple[str | int, ...]:
     kept: list[str | int] = []
     for index, part in enumerate(location):
         if isinstance(data, CommentedMap):
-            if part in data:
-                data = data[part]
-            elif index < len(location) - 1:
+            if (own := _own_key(data, part)) is not None:
+                data = data[own]
+            elif part == "[key]" or index < len(location) - 1:
                 continue
             kept.append(part)
         elif isinstance(data, CommentedSeq) and isinstance(part, int) and part < len(data):
