@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -46,7 +47,7 @@ async def by_keeper(sample: Sample, state: Path) -> AsyncIterator[Driver]:
         if await driver.hello() is not None:
             await driver.down()
         await driver.aclose()
-        os.waitpid(hello.pid, 0)
+        await asyncio.to_thread(os.waitpid, hello.pid, 0)
 
 
 DRIVERS: dict[str, Open] = {"in process": in_process, "by keeper": by_keeper}
