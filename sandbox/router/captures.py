@@ -54,6 +54,8 @@ class Captures:
         return tuple(sorted(found, key=lambda exchange: exchange.at))
 
     def _keep(self, exchange: Exchange) -> None:
+        if exchange.key is None:
+            return
         size = len(exchange.request_body) + len(exchange.response_body)
         self._kept.append((size, exchange))
         self._bytes += size

@@ -25,6 +25,7 @@ from sandbox.router.routes import (
     PROBE_FILTER,
     RECORD,
     ROUTE_NAME,
+    SLOT_HEADER,
     Json,
     Routes,
     ServiceConstants,
@@ -144,14 +145,16 @@ class Layout:
             filters.insert(0, _lua(PAIR_FILTER))
         else:
             filters[:0] = [_lua(SLOT_FILTER, self._ingress_script(slots)), _lua(INGRESS_FILTER)]
-        cluster = {"key": CLUSTER_HEADER, "value": baseline_cluster(service.name)}
+        headers = {CLUSTER_HEADER: baseline_cluster(service.name)}
+        if slots is not None or self._host(service) is not None:
+            headers[SLOT_HEADER] = "-"
         manager = _manager("hop", self.paths, filters) | {
             "access_log": [_access_log(self.paths.records, _record_format(pair))],
             "access_log_options": {
                 "flush_log_on_tunnel_successfully_established": True,
                 "access_log_flush_interval": _OPEN_STREAM_INTERVAL,
             },
-            "early_header_mutation_extensions": [_overwrite(cluster)],
+            "early_header_mutation_extensions": [_overwrite(headers)],
         }
         return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
@@ -203,12 +206,15 @@ def _lua(name: str, source: str = "") -> Json:
     return {"name": name, "typed_config": config}
 
 
-def _overwrite(header: Mapping[str, str]) -> Json:
-    mutation = {"append": {"header": dict(header), "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+def _overwrite(headers: Mapping[str, str]) -> Json:
+    mutations = [
+        {"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+        for key, value in headers.items()
+    ]
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": typed(
-            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=[mutation]
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=mutations
         ),
     }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sandbox.keys import TRACE_MARK
 from sandbox.router import lua
 from sandbox.router.table import KeyRoutes
 from sandbox.service import Protocol
@@ -23,9 +24,12 @@ VERSION_ENTRY: Final = "version"
 PAIR_FILTER: Final = "spurline.pair"
 INGRESS_FILTER: Final = "spurline.ingress"
 PROBE_FILTER: Final = "spurline.probe"
-"""Names of the Lua filters: by them the route says which script is whose."""
+TAP_FILTER: Final = "spurline.tap"
+"""Names of the filters: by them the route says which script is whose, and which one a request skips."""
 CLUSTER_HEADER: Final = "x-spurline-cluster"
 SLOT_HEADER: Final = "x-spurline-slot"
+"""Set by listeners of which the normaliser must see every request: the ingress, and services outside."""
+MEMBER: Final = "spurline-key"
 METADATA: Final = "spurline"
 """Where the normaliser leaves what it found and decided, as metadata of the request: no header of ours reaches a
 service but the carriers."""
@@ -62,11 +66,10 @@ class Routes:
     def file(self, table: Sequence[KeyRoutes], version: str) -> str:
         """The whole RDS file. The route's time-outs are off: a stream may stay open for as long as it likes."""
         keys = self.entries(table)
-        route = {
+        host = {
             "name": ROUTE_NAME,
-            "match": {"prefix": "/"},
-            "route": {"cluster_header": CLUSTER_HEADER, "timeout": "0s"},
-            "metadata": {"filter_metadata": {PROBE_FILTER: {VERSION_ENTRY: version}}},
+            "domains": ["*"],
+            "routes": self._routes(version),
             "typed_per_filter_config": {
                 PAIR_FILTER: self._script(keys, ingress=False),
                 INGRESS_FILTER: self._script(keys, ingress=True),
@@ -75,10 +78,31 @@ class Routes:
         configuration = typed(
             "envoy.config.route.v3.RouteConfiguration",
             name=ROUTE_NAME,
-            virtual_hosts=[{"name": ROUTE_NAME, "domains": ["*"], "routes": [route]}],
+            virtual_hosts=[host],
             request_headers_to_remove=[CLUSTER_HEADER, SLOT_HEADER],
         )
         return json.dumps({"version_info": version, "resources": [configuration]}, separators=(",", ":"))
+
+    def _routes(self, version: str) -> list[Json]:
+        """One route a carrier, so that a request without any skips our filters; where it goes is the same."""
+        action = {"cluster_header": CLUSTER_HEADER, "timeout": "0s"}
+        told = [
+            {"name": SLOT_HEADER, "present_match": True},
+            {"name": "x-spurline-key", "present_match": True},
+            {"name": "baggage", "string_match": {"contains": MEMBER}},
+            {"name": "tracestate", "string_match": {"contains": MEMBER}},
+            {"name": "traceparent", "string_match": {"contains": TRACE_MARK}},
+            *({"name": name.lower(), "present_match": True} for name in self.carriers),
+        ]
+        looked = [{"match": {"prefix": "/", "headers": [header]}, "route": action} for header in told]
+        off = typed("envoy.config.route.v3.FilterConfig", disabled=True)
+        skipped = {
+            "match": {"prefix": "/"},
+            "route": action,
+            "metadata": {"filter_metadata": {PROBE_FILTER: {VERSION_ENTRY: version}}},
+            "typed_per_filter_config": {PAIR_FILTER: off, TAP_FILTER: off},
+        }
+        return [*looked, skipped]
 
     def entries(self, table: Sequence[KeyRoutes]) -> dict[str, str]:
         """The table as the normaliser reads it.

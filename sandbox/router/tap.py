@@ -1,4 +1,5 @@
-"""Which exchanges Envoy captures: failing ones of keyed requests, with capped bodies, one file each.
+"""Which exchanges Envoy captures: failing ones, with capped bodies, one file each. Requests without a carrier of a key
+skip the filter (see `sandbox.router.routes`).
 
 The tap copies up to the cap of each body as it passes and holds nothing back, so streams stay streams.
 """
@@ -9,11 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.exchanges import BODY_LIMIT_BYTES
-from sandbox.router.routes import Json, typed
+from sandbox.router.routes import TAP_FILTER, Json, typed
 
 _FAILED_STATUS: Final[Json] = {"name": ":status", "string_match": {"safe_regex": {"regex": "[45].."}}}
 _FAILED_GRPC: Final[Json] = {"name": "grpc-status", "string_match": {"safe_regex": {"regex": "[1-9][0-9]*"}}}
-_KEYED: Final[Json] = {"name": "x-spurline-key", "present_match": True}
 
 
 def tap_filter(folder: Path, pair: int) -> Json:
@@ -23,13 +23,12 @@ def tap_filter(folder: Path, pair: int) -> Json:
         {"http_response_headers_match": {"headers": [_FAILED_GRPC]}},
         {"http_response_trailers_match": {"headers": [_FAILED_GRPC]}},
     ]
-    rules = [{"http_request_headers_match": {"headers": [_KEYED]}}, {"or_match": {"rules": failed}}]
     sink = {"format": "JSON_BODY_AS_BYTES", "file_per_tap": {"path_prefix": str(folder / str(pair))}}
     config = typed(
         "envoy.extensions.filters.http.tap.v3.Tap",
         common_config={
             "static_config": {
-                "match": {"and_match": {"rules": rules}},
+                "match": {"or_match": {"rules": failed}},
                 "output_config": {
                     "sinks": [sink],
                     "max_buffered_rx_bytes": BODY_LIMIT_BYTES + 4,
@@ -39,4 +38,4 @@ def tap_filter(folder: Path, pair: int) -> Json:
         },
         record_headers_received_time=True,
     )
-    return {"name": "envoy.filters.http.tap", "typed_config": config}
+    return {"name": TAP_FILTER, "typed_config": config}
