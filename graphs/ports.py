@@ -109,7 +109,7 @@ class Journal(Protocol):
     async def move(
         self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None
     ) -> None:
-        """Move the agent to `state`, durably."""
+        """Move the agent to `state`, durably. To say the same end again changes nothing."""
         ...
 
 

@@ -5,12 +5,16 @@ Transcripts, evidence and verdicts lie in the store under their ids; the checkpo
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from typing_extensions import TypedDict
 
 from graphs.ports import Ports, Work
 from tasks.states import FinalState
+from tasks.text import one_line
+
+REASON_LIMIT: Final = 300
+"""Characters of a reason: it comes from agents and verdicts, and every checkpoint holds it."""
 
 Step = Literal["generate", "check", "instantiate", "validate", "feedback", "submit", "tear_down"]
 
@@ -30,6 +34,7 @@ class TicketState(TypedDict, total=False):
     """Id of what is said to the agent next."""
     commit: str
     verdict: str
+    """Id of the verdict on `commit`; empty until it is judged."""
     doubt: FinalState
     """How the ticket ends if no further iteration is left: what the last verdict said."""
     step: Step
@@ -53,4 +58,4 @@ def work_of(state: TicketState, ports: Ports) -> Work:
 
 def ended(outcome: FinalState, reason: str) -> TicketState:
     """The update with which a node ends the ticket."""
-    return {"outcome": outcome, "reason": reason, "step": "tear_down"}
+    return {"outcome": outcome, "reason": one_line(reason, REASON_LIMIT), "step": "tear_down"}

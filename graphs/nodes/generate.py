@@ -26,6 +26,11 @@ async def generate(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
     commit = await ports.workspaces.commit(work, f"{work.ticket.title}\n\nTicket: {work.ticket.id}")
     if commit is None or commit == state.get("commit"):
         message = await ports.messages.keep(work.run, work.ticket.id, nothing_changed())
-        return {**begun, "message": message, "doubt": "failed", "reason": "nothing was changed", "step": "feedback"}
+        again: TicketState = {**begun, "message": message, "step": "feedback"}
+        if commit is not None:
+            # What was found out about this commit still holds.
+            return again
+        return {**again, "doubt": "failed", "reason": "nothing was changed"}
     ports.journal.emit("commit.made", work.ticket.id, {"commit": commit, "iteration": iteration})
-    return {**begun, "commit": commit, "step": "check"}
+    # A verdict belongs to one commit.
+    return {**begun, "commit": commit, "verdict": "", "step": "check"}

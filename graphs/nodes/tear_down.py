@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from langgraph.runtime import Runtime
 
 from graphs.ports import Ports
 from graphs.state import TicketState, work_of
+from tasks.errors import SpurlineError
 
 
 async def tear_down(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
     ports, work = runtime.context, work_of(state, runtime.context)
-    await ports.validator.release(work)
-    await ports.workspaces.release(work)
+    # How the ticket ends is settled. What cannot be let go of now ends with its lease, or when the run is over.
+    with contextlib.suppress(SpurlineError):
+        await ports.validator.release(work)
+    with contextlib.suppress(SpurlineError):
+        await ports.workspaces.release(work)
     await ports.journal.move(
         work.ticket.id,
         state["outcome"],
@@ -19,7 +25,7 @@ async def tear_down(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
         {
             "iterations": state["iteration"],
             "commit": state.get("commit"),
-            "verdict": state.get("verdict"),
+            "verdict": state.get("verdict") or None,
             "submission": state.get("submission"),
         },
     )

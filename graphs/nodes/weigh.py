@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from graphs.ports import Ports, Verdict, Work
-from graphs.state import TicketState, ended
+from graphs.state import REASON_LIMIT, TicketState, ended
+from tasks.text import one_line
 
 
 async def weigh(verdict: Verdict, work: Work, ports: Ports) -> TicketState:
     """Verified is submitted, what the agent can mend goes back to it, the rest ends as it is."""
+    reason = one_line(verdict.reason, REASON_LIMIT)
     ports.journal.emit(
         "verdict",
         work.ticket.id,
-        {"verdict": verdict.id, "conclusion": verdict.conclusion, "reason": verdict.reason},
+        {"verdict": verdict.id, "conclusion": verdict.conclusion, "reason": reason},
     )
-    noted: TicketState = {"verdict": verdict.id, "reason": verdict.reason}
+    noted: TicketState = {"verdict": verdict.id, "reason": reason}
     if verdict.conclusion == "verified":
         return {**noted, "step": "submit"}
     if verdict.feedback is None:
-        return {**noted, **ended(verdict.conclusion, verdict.reason)}
+        return {**noted, **ended(verdict.conclusion, reason)}
     message = await ports.messages.keep(work.run, work.ticket.id, verdict.feedback)
     return {**noted, "message": message, "doubt": verdict.conclusion, "step": "feedback"}

@@ -26,7 +26,10 @@ class Budget:
         return sum(self._spent.values())
 
     def refuse(self, ticket: str) -> str | None:
-        """Why no further call may start, None when it may. A call in flight counts as the mean call so far."""
+        """Why no further call may start, None when it may. A call in flight counts as the mean call so far.
+
+        Enter `slot` at once where it may: nothing else must be refused or let go between the two.
+        """
         mean = self.spent_usd / self._calls if self._calls else 0.0
         if self._spent[ticket] + mean > self._ticket_usd:
             return f"the ticket's {self._ticket_usd:g} USD are spent"
@@ -40,14 +43,14 @@ class Budget:
         self._spent[ticket] += call.cost_usd
 
     def slot(self) -> AbstractAsyncContextManager[None]:
-        """A place among the calls in flight."""
+        """A place among the calls in flight. Who waits for one is counted as in flight: it was let go already."""
         return self._slot()
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        async with self._slots:
-            self._in_flight += 1
-            try:
+        self._in_flight += 1
+        try:
+            async with self._slots:
                 yield
-            finally:
-                self._in_flight -= 1
+        finally:
+            self._in_flight -= 1

@@ -1,7 +1,7 @@
 """The supervisor of a run: starts tickets as slots and dependencies allow, and accounts for each exactly once.
 
 One ticket's failure never touches another one. A ticket ends in a final state, or the run was interrupted and the
-ticket keeps the state in which it was.
+ticket keeps the state in which it was. A dependency that is not part of the run is not waited for.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from graphs.loop import TicketLoop, work_ticket
 from graphs.ports import Ports
 from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
+from harness.store.journal import IllegalMove
 from sandbox.driver import Driver
-from tasks.errors import EnvironmentFault, SandboxGone, SpurlineError
-from tasks.states import FinalState
+from tasks.errors import EnvironmentFault, SpurlineError
+from tasks.states import FinalState, is_final
 from tasks.text import one_line
 from tasks.ticket import Ticket
 
@@ -53,7 +55,8 @@ class Supervisor:
         self._workspaces, self._driver = workspaces, driver
         self._agents, self._ticket_s, self._ttl_s = agents, ticket_s, ttl_s
         self._on_crash = on_crash
-        """Told the ticket and the traceback of a defect of ours."""
+        """Told the ticket (or what else was at work) and the traceback of a defect of ours."""
+        self._tickets: frozenset[str] = frozenset()
         self._endings: dict[str, Ending] = {}
         self._fatal: Exception | None = None
         self._changed = asyncio.Condition()
@@ -63,6 +66,7 @@ class Supervisor:
 
         Raises StoreError where an ending could not be noted.
         """
+        self._tickets = frozenset(ticket.id for ticket in tickets)
         async with self._leases(), Pool(self._agents) as pool:
             waiting = list(tickets)
             while waiting:
@@ -80,9 +84,12 @@ class Supervisor:
             while True:
                 self._stop_if_fatal()
                 for ticket in waiting:
-                    if all(wanted in self._endings for wanted in ticket.depends):
+                    if all(wanted in self._endings for wanted in self._awaited(ticket)):
                         return ticket
                 await self._changed.wait()
+
+    def _awaited(self, ticket: Ticket) -> tuple[str, ...]:
+        return tuple(wanted for wanted in ticket.depends if wanted in self._tickets)
 
     async def _guarded(self, ticket: Ticket) -> None:
         try:
@@ -97,26 +104,34 @@ class Supervisor:
             raise self._fatal
 
     async def _take(self, ticket: Ticket) -> Ending:
-        blocked = [wanted for wanted in ticket.depends if self._endings[wanted].state != "verified"]
+        blocked = [wanted for wanted in self._awaited(ticket) if self._endings[wanted].state != "verified"]
         if blocked:
             return await self._end(ticket, "cancelled", f"it depends on {blocked[0]!r}, which was not verified")
+        limit = asyncio.timeout(self._ticket_s)
         try:
-            async with asyncio.timeout(self._ticket_s):
+            async with limit:
                 state = await work_ticket(self._loop, self._ports, self._run, ticket.id)
             return Ending(ticket.id, state["outcome"])
-        except TimeoutError:
-            return await self._end(ticket, "failed", f"out of budget: {self._ticket_s / 60:g} minutes are over")
         except SpurlineError as error:
             environment = isinstance(error, EnvironmentFault)
             return await self._end(ticket, "error", one_line(error.message, 500), environment=environment)
         except Exception as error:  # the boundary of one ticket: its defect must not end its neighbours
+            # A port's own TimeoutError is one of ours, unless it is this ticket's time that is over.
+            if isinstance(error, TimeoutError) and limit.expired():
+                return await self._end(ticket, "failed", f"out of budget: {self._ticket_s / 60:g} minutes are over")
             self._on_crash(ticket.id, traceback.format_exc())
             return await self._end(ticket, "error", f"a defect of Spurline: {one_line(repr(error), 300)}")
         finally:
             await self._let_go(ticket)
 
     async def _end(self, ticket: Ticket, state: FinalState, reason: str, *, environment: bool = False) -> Ending:
-        await self._ports.journal.move(ticket.id, state, reason)
+        try:
+            await self._ports.journal.move(ticket.id, state, reason)
+        except IllegalMove as illegal:
+            # It ended by itself in the moment in which it was to be ended: that end is noted, and holds.
+            if not is_final(illegal.old):
+                raise
+            return Ending(ticket.id, cast(FinalState, illegal.old))
         return Ending(ticket.id, state, environment)
 
     async def _let_go(self, ticket: Ticket) -> None:
@@ -124,10 +139,17 @@ class Supervisor:
         work = self._workspaces.out.get(ticket.id)
         if work is None:
             return
-        with contextlib.suppress(SpurlineError):
-            await self._ports.validator.release(work)
-        with contextlib.suppress(SpurlineError):
-            await self._workspaces.release(work)
+        await self._quietly(self._ports.validator.release(work), ticket.id)
+        await self._quietly(self._workspaces.release(work), ticket.id)
+
+    async def _quietly(self, effort: Awaitable[object], of: str) -> None:
+        """Wait for what may fail without harm: only a defect is told."""
+        try:
+            await effort
+        except SpurlineError:
+            pass
+        except Exception:  # the boundary of a clean-up: it must not change how a ticket ended, nor end the run
+            self._on_crash(of, traceback.format_exc())
 
     @contextlib.asynccontextmanager
     async def _leases(self) -> AsyncIterator[None]:
@@ -146,8 +168,6 @@ class Supervisor:
 
     async def renew(self) -> None:
         """Renew the baseline's lease and those of all sandboxes at work: one round."""
-        with contextlib.suppress(SpurlineError):
-            await self._driver.hold(lease_s=self._ttl_s)
+        await self._quietly(self._driver.hold(lease_s=self._ttl_s), "leases")
         for work in tuple(self._workspaces.out.values()):
-            with contextlib.suppress(SandboxGone, SpurlineError):
-                await self._driver.renew(work.sandbox, ttl_s=self._ttl_s)
+            await self._quietly(self._driver.renew(work.sandbox, ttl_s=self._ttl_s), "leases")

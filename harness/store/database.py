@@ -88,6 +88,8 @@ class Database:
                 break
 
     def _commit(self, batch: list[tuple[Write[Any], Future[Any]]]) -> None:
+        # What nobody waits for any more is left out; from here on nobody can take his write back.
+        batch = [(write, future) for write, future in batch if future.set_running_or_notify_cancel()]
         done: list[tuple[Future[Any], Any]] = []
         try:
             with Session(self._engine, expire_on_commit=False) as session, session.begin():

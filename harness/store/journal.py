@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from sqlmodel import Session
 
@@ -25,7 +25,11 @@ _KNOWN = ("iterations", "sandbox", "branch", "commit", "verdict", "submission")
 
 
 class IllegalMove(RuntimeError):
-    """A state was to be moved in a way that tasks.states does not allow: a defect of ours."""
+    """A state was to be moved in a way that tasks.states does not allow: our defect, or an end that came first."""
+
+    def __init__(self, ticket: str, old: AgentState, new: AgentState) -> None:
+        super().__init__(f"agent of {ticket!r}: {old} cannot become {new}")
+        self.old = old
 
 
 class StoreJournal:
@@ -50,12 +54,15 @@ class StoreJournal:
     async def move(
         self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None
     ) -> None:
-        """Move the agent, durably. Raises IllegalMove, StoreError (also for an event that was lost before)."""
+        """Move the agent, durably. To say the same end again changes nothing: a step repeated after a crash does.
+
+        Raises IllegalMove, StoreError (also for an event that was lost before).
+        """
         if self._failure is not None:
             raise self._failure
         event = self._event("agent.state", ticket, {"state": state, "reason": reason, **(data or {})})
-        await self._database.write(lambda session: _append(session, event))
-        self._tell(event)
+        if await self._database.write(lambda session: _append(session, event)):
+            self._tell(event)
 
     def _event(self, kind: EventKind, ticket: str | None, data: Mapping[str, Any] | None) -> Event:
         return Event(kind, self._run, ticket, dict(data or {}), self._clock())
@@ -64,12 +71,18 @@ class StoreJournal:
         for listener in self._listeners:
             listener(event)
 
-    def _remember(self, future: Future[None]) -> None:
+    def _remember(self, future: Future[bool]) -> None:
         if (error := future.exception()) is not None and isinstance(error, Exception):
             self._failure = error
 
 
-def _append(session: Session, event: Event) -> None:
+def _append(session: Session, event: Event) -> bool:
+    """Note the event; False where it says what is known."""
+    row = None
+    if event.ticket is not None and event.kind in ("agent.state", "model.call"):
+        row = session.get(AgentRow, (event.run, event.ticket))
+    if row is not None and is_final(row.state) and row.state == event.data.get("state"):
+        return False
     session.add(
         EventRow(
             run=event.run,
@@ -79,11 +92,10 @@ def _append(session: Session, event: Event) -> None:
             data=json.dumps(event.data, separators=(",", ":"), ensure_ascii=False),
         )
     )
-    if event.ticket is not None and event.kind in ("agent.state", "model.call"):
-        row = session.get(AgentRow, (event.run, event.ticket))
-        if row is not None:
-            _fold(row, event)
-            session.add(row)
+    if row is not None:
+        _fold(row, event)
+        session.add(row)
+    return True
 
 
 def _fold(row: AgentRow, event: Event) -> None:
@@ -93,9 +105,9 @@ def _fold(row: AgentRow, event: Event) -> None:
         for name in _COUNTED:
             setattr(row, name, getattr(row, name) + (data.get(name) or 0))
         return
-    state: AgentState = data["state"]
-    if not may_move(row.state, state):  # type: ignore[arg-type]  # the column holds what `move` wrote
-        raise IllegalMove(f"agent of {row.ticket!r}: {row.state} cannot become {state}")
+    old, state = cast(AgentState, row.state), cast(AgentState, data["state"])
+    if not may_move(old, state):
+        raise IllegalMove(row.ticket, old, state)
     row.state, row.reason = state, data.get("reason", "")
     for name in _KNOWN:
         if name in data:
