@@ -2,15 +2,69 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.settings import STATE_NAME, Project
 from sandbox.driver import Driver
 from tasks.errors import UsageError
+from tasks.events import Event
+
+if TYPE_CHECKING:
+    from harness.engine.supervisor import Ending, Supervisor
+    from harness.repository import Repository
+    from harness.store.database import Database
+    from harness.store.journal import StoreJournal
+    from harness.store.tables import AgentRow, RunRow
+    from tasks.backlog import Backlog
+
+Listener = Callable[[Event], None]
+Narrator = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the user said of one run, beside the settings."""
+
+    tickets: tuple[str, ...] = ()
+    """Ids; none: the whole backlog."""
+    agents: int | None = None
+    copies: int | None = None
+    """Multiply the backlog to so many tickets."""
+    rev: str = "HEAD"
+    record: Path | None = None
+    """Folder for recordings of what the agents did."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    run: str
+    tickets: Mapping[str, int]
+    """How many ended in each final state."""
+    agents: tuple[AgentRow, ...]
+    cost_usd: float
+    seconds: float
+    exit_code: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The last line of `run --json`."""
+        return {
+            "event": "run.finished",
+            "run": self.run,
+            "tickets": dict(self.tickets),
+            "cost_usd": round(self.cost_usd, 6),
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def console_script() -> str:
@@ -47,3 +101,217 @@ async def attached(root: Path) -> AsyncIterator[Driver | None]:
     finally:
         if driver is not None:
             await driver.aclose()
+
+
+@asynccontextmanager
+async def opened_store(project: Project) -> AsyncIterator[Database]:
+    """The project's database."""
+    from harness.store.database import Database
+
+    if project.settings.store is not None:
+        raise UsageError("`store:` is not supported yet", hint="remove it: state is kept in .spurline/ then")
+    async with Database(project.state / "spurline.db") as database:
+        yield database
+
+
+@asynccontextmanager
+async def baseline_of(project: Project, driver: Driver, commit: str, narrate: Narrator) -> AsyncIterator[None]:
+    """The baseline of this commit; started where it is not up, and stopped then when nobody else uses it."""
+    was_up = await driver.baseline() is not None
+    if not was_up:
+        narrate(f"starting the baseline from commit {commit[:12]}")
+    await driver.up(project.system(), commit, lease_s=project.settings.baseline.ttl)
+    try:
+        yield
+    finally:
+        if not was_up and not await driver.list():
+            await driver.down()
+
+
+async def run_backlog(project: Project, options: RunOptions, listen: Listener, narrate: Narrator) -> RunResult:
+    """Work the backlog to its end. Raises SpurlineError where it could not begin; cancelled, it lets go of all."""
+    from harness.repository import Repository
+    from harness.store.journal import StoreJournal
+    from harness.store.runs import Runs, tally
+
+    repository = await Repository.open(project.root)
+    base = await repository.resolve(options.rev)
+    backlog = await _backlog(project, options, repository, narrate)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened_store(project))
+        driver = await stack.enter_async_context(connected(project))
+        await stack.enter_async_context(baseline_of(project, driver, base, narrate))
+        runs, row = Runs(database), _row(project, base, len(backlog))
+        journal = StoreJournal(database, row.id)
+        journal.listen(listen)
+        await runs.begin(row, backlog.tickets)
+        journal.emit("run.started", None, {"base": base, "tickets": [ticket.id for ticket in backlog]})
+        state = "interrupted"
+        try:
+            crew = _crew(project, options, row, repository, database, driver, journal, backlog)
+            async with crew as supervisor:
+                endings = await supervisor.work(backlog.tickets)
+            state = "finished"
+        finally:
+            await runs.end(row.id, state)
+        agents = await runs.agents(row.id)
+        result = RunResult(
+            run=row.id,
+            tickets=tally(agents),
+            agents=agents,
+            cost_usd=sum(agent.cost_usd for agent in agents),
+            seconds=time.time() - row.started_at,
+            exit_code=_exit_code(endings),
+        )
+        if options.record is not None:
+            _write_recordings(project, row.id, backlog, options.record, narrate)
+        return result
+
+
+async def _backlog(project: Project, options: RunOptions, repository: Repository, narrate: Narrator) -> Backlog:
+    backlog = project.backlog()
+    project.checks()
+    if options.tickets:
+        backlog = backlog.only(options.tickets)
+    if options.copies is not None:
+        backlog = backlog.multiplied(options.copies)
+    if dirty := await repository.dirty():
+        narrate(f"not committed, so not part of this run: {', '.join(dirty[:5])}{' …' if len(dirty) > 5 else ''}")
+    return backlog
+
+
+def _row(project: Project, base: str, tickets: int) -> RunRow:
+    from harness.store.documents import canonical
+    from harness.store.tables import RunRow
+
+    return RunRow(
+        id=f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
+        project=project.settings.project,
+        base=base,
+        state="running",
+        settings_digest=project.settings.digest(),
+        settings=canonical(project.settings.model_dump(mode="json", by_alias=True)),
+        spurline=version("spurline"),
+        tickets=tickets,
+        started_at=time.time(),
+    )
+
+
+def _exit_code(endings: tuple[Ending, ...]) -> int:
+    if any(ending.environment for ending in endings):
+        return 3
+    return 0 if all(ending.state == "verified" for ending in endings) else 1
+
+
+@asynccontextmanager
+async def _crew(
+    project: Project,
+    options: RunOptions,
+    row: RunRow,
+    repository: Repository,
+    database: Database,
+    driver: Driver,
+    journal: StoreJournal,
+    backlog: Backlog,
+) -> AsyncIterator[Supervisor]:
+    """Everybody who takes part in a run, put together."""
+    from graphs.loop import build_loop
+    from graphs.ports import Ports
+    from harness.agents.factory import build_agent
+    from harness.engine.budget import Budget
+    from harness.engine.supervisor import Supervisor
+    from harness.engine.throttle import ThrottledValidator, TrackedWorkspaces
+    from harness.repository import Worktrees
+    from harness.store.checkpoints import open_checkpoints
+    from harness.store.documents import BaselineResults, Messages, Verdicts
+    from harness.store.effects import StoreEffects
+    from harness.submission import BranchSubmitter
+    from harness.validation import LoopValidator
+
+    settings, folder = project.settings, project.state / "runs" / row.id
+    limits = settings.limits
+    async with AsyncExitStack() as stack:
+        validator = await stack.enter_async_context(
+            LoopValidator(
+                driver,
+                repository,
+                project.state,
+                BaselineResults(database),
+                Verdicts(database),
+                keep_verified=settings.submit.keep_sandbox,
+            )
+        )
+        agent = await stack.enter_async_context(
+            build_agent(
+                settings.agent,
+                driver=driver,
+                meter=Budget(
+                    run_usd=limits.budget_usd, ticket_usd=limits.ticket_budget_usd, model_calls=limits.model_calls
+                ),
+                journal=journal,
+                transcripts=project.state / "transcripts",
+                repo_root=project.root,
+                state=project.state,
+                entry=settings.baseline.entry,
+                diagnostics=validator.diagnose,
+                readable=_links(project),
+                base_url=await stack.enter_async_context(_model_url(project)),
+            )
+        )
+        workspaces = TrackedWorkspaces(Worktrees(repository, project.state / "worktrees", row.base))
+        ports = Ports(
+            workspaces=workspaces,
+            agent=agent,
+            validator=ThrottledValidator(validator, forks=limits.forks, checks=limits.checks),
+            submitter=BranchSubmitter(repository, project.state, Verdicts(database), StoreEffects(database)),
+            journal=journal,
+            messages=Messages(database),
+            tickets={ticket.id: ticket for ticket in backlog},
+            max_iterations=settings.agent.max_iterations,
+        )
+        yield Supervisor(
+            run=row.id,
+            loop=build_loop(await stack.enter_async_context(open_checkpoints(project.state / "checkpoints.db"))),
+            ports=ports,
+            workspaces=workspaces,
+            driver=driver,
+            agents=options.agents or limits.agents,
+            ticket_s=limits.ticket_minutes * 60,
+            ttl_s=settings.baseline.ttl,
+            on_crash=lambda ticket, trace: _note_crash(folder, ticket, trace),
+        )
+
+
+@asynccontextmanager
+async def _model_url(project: Project) -> AsyncIterator[str | None]:
+    """Where the model is reached: None is for the SDK to find out."""
+    if project.settings.agent.kind != "rehearsal":
+        yield None
+        return
+    from harness.agents.rehearsal.server import serve_rehearsal
+
+    async with serve_rehearsal(project.root / project.settings.agent.recordings) as url:
+        yield url
+
+
+def _links(project: Project) -> tuple[Path, ...]:
+    services = project.settings.baseline.services.values()
+    return tuple(sorted({project.root / name for service in services for name in service.link}))
+
+
+def _note_crash(folder: Path, ticket: str, trace: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "crashes.log").open("a", encoding="utf-8") as log:
+        log.write(f"ticket {ticket}\n{trace}\n")
+
+
+def _write_recordings(project: Project, run: str, backlog: Backlog, folder: Path, narrate: Narrator) -> None:
+    from harness.agents.rehearsal.record import recording_of, write_recording
+    from harness.agents.transcript import Transcript
+
+    for ticket in backlog:
+        transcript = Transcript.open(project.state / "transcripts", run, ticket.id)
+        if any(entry.origin == "agent" for entry in transcript.entries):
+            path = folder / f"{ticket.id}.yaml"
+            write_recording(recording_of(ticket.id, transcript.entries), path)
+            narrate(f"recorded {path}")
