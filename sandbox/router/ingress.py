@@ -45,9 +45,12 @@ class Slots:
         return {service: {slot: next(given) for slot in slots} for service in self._services}
 
     def add(self, block: Mapping[str, Mapping[int, int]]) -> None:
-        """Its listeners are bound: its slots may be given out."""
-        first = len(self._blocks) * BLOCK_SLOTS
+        """The block is about to be bound. Its slots are not given out before `open` says that it is."""
         self._blocks.append(block)
+
+    def open(self) -> None:
+        """The listeners of the newest block are bound."""
+        first = (len(self._blocks) - 1) * BLOCK_SLOTS
         self._free.extend(range(first, first + BLOCK_SLOTS))
 
     def take(self) -> int:

@@ -112,16 +112,27 @@ class Layout:
     def pair(self, number: int, port: int) -> Json:
         """The listener by which a caller reaches a service."""
         caller, name = self.pairs[number]
-        return self._listener(f"pair/{caller}/{name}", number, [port], slots=None)
+        return self._listener(f"pair/{caller}/{name}", number, [port], script=None)
 
-    def ingress(self, name: str, block: int, slots: Mapping[int, int]) -> Json:
-        """The keyed ingress of one service for a block of sandboxes: slot -> port. The caller is the outside."""
-        number = self.pairs.index((CLIENT, name))
-        return self._listener(f"ingress/{block}/{name}", number, list(slots.values()), slots=slots)
+    def ingress(self, block: int, ports: Mapping[str, Mapping[int, int]], plain: Mapping[int, str]) -> list[Json]:
+        """The keyed ingress of a block of sandboxes (service -> slot -> port): a listener a service.
 
-    def _listener(self, name: str, pair: int, ports: Sequence[int], *, slots: Mapping[int, int] | None) -> Json:
+        `plain` says whose an unkeyed port is, so that redirects to one can be kept inside. The caller is the outside.
+        """
+        return [
+            self._listener(
+                f"ingress/{block}/{name}",
+                self.pairs.index((CLIENT, name)),
+                list(slots.values()),
+                script=_ingress_script(name, ports, plain),
+            )
+            for name, slots in ports.items()
+        ]
+
+    def _listener(self, name: str, pair: int, ports: Sequence[int], *, script: str | None) -> Json:
+        """`script` is the ingress's own, None for a calling pair."""
         service = self.system.services[self.pairs[pair][1]]
-        chain = self._tcp(service) if service.protocol == "tcp" else self._http(service, pair, slots)
+        chain = self._tcp(service) if service.protocol == "tcp" else self._http(service, pair, script)
         first, *others = (_address(port) for port in ports)
         return {
             "name": name,
@@ -139,14 +150,14 @@ class Layout:
         )
         return {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}
 
-    def _http(self, service: Service, pair: int, slots: Mapping[int, int] | None) -> Json:
+    def _http(self, service: Service, pair: int, script: str | None) -> Json:
         filters = [tap_filter(self.paths.captures, pair)]
-        if slots is None:
+        if script is None:
             filters.insert(0, _lua(PAIR_FILTER))
         else:
-            filters[:0] = [_lua(SLOT_FILTER, self._ingress_script(slots)), _lua(INGRESS_FILTER)]
+            filters[:0] = [_lua(SLOT_FILTER, script), _lua(INGRESS_FILTER)]
         headers = {CLUSTER_HEADER: baseline_cluster(service.name)}
-        if slots is not None or self._host(service) is not None:
+        if script is not None or self._host(service) is not None:
             headers[SLOT_HEADER] = "-"
         manager = _manager("hop", self.paths, filters) | {
             "access_log": [_access_log(self.paths.records, _record_format(pair))],
@@ -157,10 +168,6 @@ class Layout:
             "early_header_mutation_extensions": [_overwrite(headers)],
         }
         return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-
-    def _ingress_script(self, slots: Mapping[int, int]) -> str:
-        by_port = {str(port): str(slot) for slot, port in slots.items()}
-        return lua.constants(SLOTS=by_port) + lua.script("ingress.lua")
 
     def _probe(self) -> Json:
         """Answers with the live version of the table, and writes marks into the records."""
@@ -179,6 +186,20 @@ class Layout:
 _MARKS: Final[Json] = {
     "header_filter": {"header": {"name": ":path", "string_match": {"prefix": "/mark/"}}},
 }
+
+
+def _ingress_script(service: str, ports: Mapping[str, Mapping[int, int]], plain: Mapping[int, str]) -> str:
+    by_slot: dict[str, dict[str, str]] = {}
+    for name, slots in ports.items():
+        for slot, port in slots.items():
+            by_slot.setdefault(str(slot), {})[name] = str(port)
+    constants = lua.constants(
+        SERVICE=service,
+        SLOTS={str(port): str(slot) for slot, port in ports[service].items()},
+        INGRESS=by_slot,
+        SERVICES={str(port): name for port, name in plain.items()},
+    )
+    return constants + lua.script("ingress.lua")
 
 
 def _manager(prefix: str, paths: Paths, filters: Sequence[Json]) -> Json:

@@ -49,6 +49,8 @@ class Router:
         self._slots = Slots(tuple(system.services))
         self._pairs = tuple(system.pairs())
         self._ports: dict[tuple[str, str], int] = {}
+        self._plain: dict[int, str] = {}
+        self._bound: frozenset[str] = frozenset()
         self._envoy = Envoy(self._paths.bootstrap, self._paths.log)
         self._file = RecordFile(self._paths.records)
         self._records = Records(self._file, self._pairs, keyed=KEYED_HOPS, strays=STRAY_HOPS)
@@ -79,10 +81,12 @@ class Router:
         try:
             with fresh(len(self._pairs) + self._slots.ports_needed) as ports:
                 self._ports = dict(zip(self._pairs, ports, strict=False))
+                self._plain |= {port: service for (_, service), port in self._ports.items()}
                 self._slots.add(self._slots.block(ports[len(self._pairs) :]))
                 self._write_listeners()
                 self._write_table()
                 await self._run()
+                self._slots.open()
         except BaseException:
             await self.aclose()
             raise
@@ -254,6 +258,7 @@ class Router:
         self._sockets = Sockets(self._folder)
         self._control = Control(self._sockets)
         where = {name: upstream_of(service, upstreams) for name, service in self._system.services.items()}
+        self._plain = {upstream.port: name for name, upstream in where.items() if upstream.is_loopback}
         self._layout = Layout(self._system, where, self._paths, self._sockets)
         self._routes = self._layout.routes
         replace(self._paths.bootstrap, self._layout.bootstrap())
@@ -268,18 +273,18 @@ class Router:
 
     async def _grow(self) -> None:
         with fresh(self._slots.ports_needed) as ports:
-            block = self._slots.block(ports)
-            self._slots.add(block)
+            self._slots.add(self._slots.block(ports))
             self._write_listeners()
             await self._until_bound(CHANGE_TIMEOUT_S)
+            self._slots.open()
 
     def _write_listeners(self) -> None:
         assert self._layout is not None
         self._listeners_version += 1
         listeners = [self._layout.pair(number, self._ports[pair]) for number, pair in enumerate(self._pairs)]
         for number, block in enumerate(self._slots.blocks):
-            listeners += [self._layout.ingress(name, number, slots) for name, slots in block.items()]
-        self._expected = frozenset(listener["name"] for listener in listeners)
+            listeners += self._layout.ingress(number, block, self._plain)
+        self._bound = frozenset(listener["name"] for listener in listeners)
         replace(self._paths.listeners, self._layout.file(listeners, self._listeners_version))
 
     def _write_table(self) -> None:
@@ -291,7 +296,7 @@ class Router:
         while True:
             self._check(deadline, "did not bind its listeners")
             try:
-                if await self._talk().ready() and self._expected <= await self._talk().listeners():
+                if await self._talk().ready() and self._bound <= await self._talk().listeners():
                     return
             except FAILURES:
                 pass
