@@ -7,8 +7,9 @@ killed goes on where it was: the same message again is not said twice, and a tur
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise, takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,7 +20,7 @@ from graphs.ports import Generated, Journal, Work
 from harness.agents.anthropic.client import ModelClient, OutOfBudget, Reply
 from harness.agents.anthropic.files import file_tools
 from harness.agents.anthropic.layout import marked, system_blocks
-from harness.agents.anthropic.prompt import CUT_AT_LIMIT, CUT_CALL, LAST_CALLS, REPEATED, SYSTEM
+from harness.agents.anthropic.prompt import CUT_AT_LIMIT, CUT_CALL, GO_ON, LAST_CALLS, REPEATED, SYSTEM
 from harness.agents.anthropic.refusals import TooLong
 from harness.agents.anthropic.running import RunningSystem
 from harness.agents.anthropic.shell import Grounds, bash_tool
@@ -38,6 +39,8 @@ WARNED_BEFORE: Final = 3
 """So many model calls before the last one of a turn the model is told."""
 SAME_CALLS: Final = 4
 """After so many same calls with same results the model is told; after as many again the agent is stuck."""
+_GOES_ON: Final = ("max_tokens", "pause_turn")
+_LAST_WORDS: Final = ("refusal", "model_context_window_exceeded")
 _BEGINNING: Final = Cursor(at=0.0, offset=0, dropped=0)
 
 
@@ -80,30 +83,33 @@ class AnthropicAgent:
         transcript = await asyncio.to_thread(Transcript.open, self._transcripts, work.run, work.ticket.id)
         resumed = (work.run, work.ticket.id) not in self._known
         self._known.add((work.run, work.ticket.id))
-        said = _last_of_loop(transcript.entries)
-        if not (resumed and said is not None and said.content == [text_block(message)]):
+        turn = _this_turn(transcript.entries)
+        if not (resumed and turn and turn[0].content == [text_block(message)]):
             await asyncio.to_thread(transcript.add, "loop", [text_block(message)])
-        elif _turn_ended(transcript.entries):
-            return Generated("done", "it had ended this turn before the run was interrupted")
+        elif (ended := _ended(turn)) is not None:
+            return ended
         try:
-            return await self._until_end(work, transcript)
+            ended = await self._until_end(work, transcript)
         except OutOfBudget as refused:
-            return Generated("out_of_budget", refused.reason)
+            ended = Generated("out_of_budget", refused.reason)
         except TooLong as refused:
-            return Generated("stuck", f"the conversation no longer fits into the model's context: {refused}")
-        finally:
-            await self._note_cursor(work)
+            ended = Generated("stuck", f"the conversation no longer fits into the model's context: {refused}")
+        await self._note_cursor(work)
+        return ended
 
     async def _until_end(self, work: Work, transcript: Transcript) -> Generated:
         tools = by_name(self._tools(work))
         definitions = [tool.definition for tool in tools.values()]
-        while (left := self._turns - _calls_made(transcript.entries)) > 0:
+        while (left := self._turns - _calls_made(_this_turn(transcript.entries))) > 0:
             if left == WARNED_BEFORE and self._turns > WARNED_BEFORE:
                 await self._tell(transcript, LAST_CALLS.format(left=left))
-            if (repeats := _same_calls(transcript.entries)) >= 2 * SAME_CALLS:
+            if (repeats := _same_calls(_this_turn(transcript.entries))) >= 2 * SAME_CALLS:
                 return Generated("stuck", f"the same tool call {repeats} times in a row, with the same result")
             if repeats == SAME_CALLS:
                 await self._tell(transcript, REPEATED.format(times=repeats))
+            if not tool_calls(last := transcript.entries[-1].message) and last["role"] == "assistant":
+                # Killed between a message that goes on and the word that it should.
+                await self._tell(transcript, GO_ON)
             self._doing(work, "thinking")
             reply = await self._client.call(
                 work.ticket.id, system=self._system, tools=definitions, messages=marked(transcript.messages())
@@ -115,29 +121,22 @@ class AnthropicAgent:
         return Generated("done", f"handed in what there was after {self._turns} model calls")
 
     async def _after(
-        self, reply: Reply, work: Work, transcript: Transcript, tools: dict[str, Tool] | Any
+        self, reply: Reply, work: Work, transcript: Transcript, tools: Mapping[str, Tool]
     ) -> Generated | None:
         """Do what the reply asks for; how the turn ends, or None when it goes on."""
-        if reply.stop_reason == "refusal":
-            return Generated("needs_human", "the model refused to work on this ticket")
-        if reply.stop_reason == "model_context_window_exceeded":
-            return Generated("stuck", "the conversation fills the model's context")
         calls = tool_calls({"role": "assistant", "content": reply.content})
-        if calls:
-            cut = reply.stop_reason == "max_tokens" and reply.content[-1]["type"] == "tool_use"
-            whole = calls[:-1] if cut else calls
+        cut = reply.stop_reason == "max_tokens"
+        if calls and reply.stop_reason not in _LAST_WORDS:
+            last_is_cut = cut and reply.content[-1]["type"] == "tool_use"
+            whole = calls[:-1] if last_is_cut else calls
             results = await results_of(whole, tools, begins=lambda doing: self._doing(work, doing))
-            if cut:
+            if last_is_cut:
                 why = CUT_CALL.format(max_tokens=self._client.max_tokens)
                 results.append(tool_result(calls[-1]["id"], why, is_error=True))
             await asyncio.to_thread(transcript.add, "tools", results)
-            if (question := question_in(whole)) is not None:
-                return Generated("needs_human", one_line(question, 500))
-            return None
-        if reply.stop_reason == "max_tokens":
-            await self._tell(transcript, CUT_AT_LIMIT.format(max_tokens=self._client.max_tokens))
-            return None
-        return None if reply.stop_reason == "pause_turn" else Generated("done", _last_words(reply.content))
+        elif reply.stop_reason in _GOES_ON:
+            await self._tell(transcript, CUT_AT_LIMIT.format(max_tokens=self._client.max_tokens) if cut else GO_ON)
+        return _ended(_this_turn(transcript.entries))
 
     def _tools(self, work: Work) -> Sequence[Tool]:
         worktree = Path(work.worktree)
@@ -180,40 +179,50 @@ class AnthropicAgent:
             self._heard.pop(work.sandbox, None)
 
 
-def _last_of_loop(entries: Sequence[Entry]) -> Entry | None:
-    return next((entry for entry in reversed(entries) if entry.origin == "loop"), None)
+def _this_turn(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries since, and with, what the loop said last."""
+    starts = [index for index, entry in enumerate(entries) if entry.origin == "loop"]
+    return entries[starts[-1] :] if starts else []
 
 
-def _calls_made(entries: Sequence[Entry]) -> int:
-    """Model calls since the loop last said something."""
-    made = 0
-    for entry in reversed(entries):
-        if entry.origin == "loop":
-            break
-        made += entry.origin == "agent"
-    return made
+def _ended(turn: Sequence[Entry]) -> Generated | None:
+    """How the turn has ended, by what was said in it; None when it goes on. Needs nothing but the transcript."""
+    index = next((index for index in reversed(range(len(turn))) if turn[index].origin == "agent"), None)
+    if index is None:
+        return None
+    said, answered = turn[index], len(turn) > index + 1
+    calls = tool_calls(said.message)
+    if said.stop_reason == "refusal":
+        return Generated("needs_human", "the model refused to work on this ticket")
+    if said.stop_reason == "model_context_window_exceeded":
+        return Generated("stuck", "the conversation fills the model's context")
+    if not answered:
+        return None if calls or said.stop_reason in _GOES_ON else Generated("done", _last_words(said.content))
+    if (question := question_in(_made(calls, turn[index + 1]))) is not None:
+        return Generated("needs_human", one_line(question, 500))
+    return None
 
 
-def _turn_ended(entries: Sequence[Entry]) -> bool:
-    last = entries[-1]
-    return last.origin == "agent" and last.stop_reason in ("end_turn", "stop_sequence") and not tool_calls(last.message)
+def _made(calls: Sequence[Block], results: Entry) -> list[Block]:
+    """The calls that were made and went well."""
+    failed = {block["tool_use_id"] for block in results.content if block.get("is_error")}
+    return [call for call in calls if call["id"] not in failed]
 
 
-def _same_calls(entries: Sequence[Entry]) -> int:
+def _calls_made(turn: Sequence[Entry]) -> int:
+    return sum(entry.origin == "agent" for entry in turn)
+
+
+def _same_calls(turn: Sequence[Entry]) -> int:
     """How many times in a row, at the end, the agent made the same calls and got the same results."""
     rounds: list[tuple[Any, Any]] = []
-    for asked, told in zip(entries, entries[1:], strict=False):
+    for asked, told in pairwise(turn):
         if asked.origin == "agent" and told.origin == "tools":
             calls = [(call["name"], call["input"]) for call in tool_calls(asked.message)]
             rounds.append((calls, [block["content"] for block in told.content]))
         elif asked.origin == "agent":
             rounds.append((None, None))
-    same = 0
-    for each in reversed(rounds):
-        if each != rounds[-1] or each[0] is None:
-            break
-        same += 1
-    return same
+    return sum(1 for _ in takewhile(lambda each: each == rounds[-1] and each[0] is not None, reversed(rounds)))
 
 
 def _last_words(content: Sequence[Block]) -> str:

@@ -133,7 +133,10 @@ class ModelClient:
             except BaseException as error:
                 for started in billed:
                     self._charge(ticket, started, BROKEN, time.monotonic() - began)
-                raise self._explained(error) from error
+                explained = self._explained(error)
+                if explained is error:
+                    raise
+                raise explained from error
             stop_reason = cast(str, message.stop_reason)
             call = self._charge(ticket, message, stop_reason, time.monotonic() - began)
         return Reply([_plain(block) for block in message.content], stop_reason, call)
@@ -182,6 +185,8 @@ class ModelClient:
             return CallFailed("unreachable", f"no whole answer within {self._limits.wall_s:g} s")
         if isinstance(error, anthropic.APIStatusError) and error.status_code not in TRANSIENT_STATUS:
             return permanent(error, self._model)
+        if isinstance(error, TypeError) and "authentication" in str(error):
+            return ModelError("there is no key for the model's API", hint="set ANTHROPIC_API_KEY")
         return trouble_of(error) or error
 
 

@@ -54,6 +54,7 @@ CUT_CALL: Final = (
     "This call was cut at the limit of {max_tokens} output tokens and was not made. Write less at once: "
     "split the content over several calls."
 )
+GO_ON: Final = "Go on."
 REPEATED: Final = (
     "You have made the same call {times} times in a row, with the same result every time. Try something else, or say "
     "with `ask_human` what keeps you from going on."
