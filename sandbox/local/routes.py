@@ -36,6 +36,8 @@ class Routes:
         """Start the router; `upstreams` has `ip:port` of every service of the baseline."""
         await self.router.start(upstreams)
         self._watch_over(self.router.pid)
+        if self.router.outside is not None:
+            self._guard.add_path(self.router.outside)
 
     async def aclose(self) -> None:
         await self.router.aclose()

@@ -25,8 +25,8 @@ class Sockets:
 
     def __init__(self, folder: Path) -> None:
         short = len(bytes(folder / "admin.sock")) <= _PATH_LIMIT_BYTES
-        self._own = None if short else Path(tempfile.mkdtemp(prefix="spurline-"))
-        where = self._own or folder
+        self.own = None if short else Path(tempfile.mkdtemp(prefix="spurline-"))
+        where = self.own or folder
         self.admin = where / "admin.sock"
         self.probe = where / "probe.sock"
 
@@ -37,8 +37,8 @@ class Sockets:
 
     def remove(self) -> None:
         self.clear()
-        if self._own is not None:
-            shutil.rmtree(self._own, ignore_errors=True)
+        if self.own is not None:
+            shutil.rmtree(self.own, ignore_errors=True)
 
 
 class Control:

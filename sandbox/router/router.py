@@ -132,6 +132,12 @@ class Router:
         """Envoy's process id and process group; 0 before the start."""
         return self._envoy.pid
 
+    @property
+    def outside(self) -> Path | None:
+        """A private folder beside its own for its sockets, where the paths in its own would be too long; it goes
+        with `aclose`."""
+        return self._sockets.own if self._sockets is not None else None
+
     # addresses
 
     def address(self, caller: str, service: str) -> tuple[str, int]:
