@@ -36,11 +36,21 @@ COMMANDS: Final[Mapping[str, str]] = {
 _OTHER_WORDS: Final[Mapping[str, str]] = {"ticket": "tickets", "sandboxes": "sandbox", "up": "baseline up"}
 
 
-class Commands(TyperGroup):
-    """The top of the tree: commands by name, each imported when it is asked for.
+class Group(TyperGroup):
+    """Commands below a word; without one it helps on stderr, and that is a usage error.
 
-    Contexts are `Any` here: the class that typer hands in is not public.
+    Contexts are `Any` in these classes: the class that typer hands in is not public.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
+
+
+class Commands(Group):
+    """The top of the tree: commands by name, each imported when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name, module in COMMANDS.items() if importlib.util.find_spec(module) is not None]
@@ -71,7 +81,7 @@ def _unknown(name: str) -> Exception:
 
 def noun(help: str) -> typer.Typer:
     """An app for one noun with several verbs, with the settings that all share."""
-    return typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    return typer.Typer(cls=Group, help=help, add_completion=False, rich_markup_mode=None)
 
 
 def single() -> typer.Typer:
@@ -81,7 +91,7 @@ def single() -> typer.Typer:
 
 def build() -> typer.Typer:
     """The whole command line."""
-    app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback()(_top)
     return app
 

@@ -1,0 +1,65 @@
+"""What tests of the installed command line share: running `spurline` as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(sys.executable).with_name("spurline")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """Each line of stdout as a JSON object."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Spurline = Callable[..., Ran]
+
+
+@pytest.fixture(scope="session")
+def spurline() -> Spurline:
+    """Run `spurline ARGUMENTS…` in the folder `cwd` to its end, off a terminal."""
+
+    def run(*arguments: str, cwd: Path, timeout_s: float = 60.0) -> Ran:
+        done = subprocess.run(
+            [SCRIPT, *arguments],
+            cwd=cwd,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def script() -> Path:
+    """The installed console script, for tests that need the process itself."""
+    return SCRIPT
+
+
+def environment() -> dict[str, str]:
+    """What a command is started with: nothing of a developer's own settings."""
+    unwanted = ("ANTHROPIC_", "SPURLINE_", "GIT_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TERM")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "TERM": "xterm-256color"}
