@@ -50,7 +50,7 @@ async def work_ticket(loop: TicketLoop, ports: Ports, run: str, ticket: str) -> 
         TicketState(run=run, ticket=ticket),
         {"configurable": {"thread_id": f"{run}/{ticket}"}, "recursion_limit": limit},
         context=ports,
-        durability="sync",
+        durability="sync" if loop.checkpointer else None,
     )
     return cast(TicketState, state)
 
