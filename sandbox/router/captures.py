@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -32,9 +33,15 @@ class Captures:
         self._kept: deque[tuple[int, Exchange]] = deque()
         self._bytes = 0
         self._unread: set[str] = set()
+        # Windows of several sandboxes sweep at once, each in a thread: one file is read by one of them.
+        self._sweeping = threading.Lock()
 
     def sweep(self) -> None:
         """Read and remove what is there. A file that cannot be read yet gets one more chance."""
+        with self._sweeping:
+            self._sweep()
+
+    def _sweep(self) -> None:
         paths = sorted(self._folder.iterdir(), key=_written)
         unread = set()
         for number, path in enumerate(paths):
