@@ -57,7 +57,8 @@ class Captures:
 
     def of(self, key: str, at: float) -> tuple[Exchange, ...]:
         """Exchanges with the key that began at or after `at`, oldest first."""
-        found = (exchange for _, exchange in self._kept if exchange.key == key and exchange.at >= at)
+        kept = tuple(self._kept)  # at once: another window's sweep may add to it meanwhile
+        found = (exchange for _, exchange in kept if exchange.key == key and exchange.at >= at)
         return tuple(sorted(found, key=lambda exchange: exchange.at))
 
     def _keep(self, exchange: Exchange) -> None:
