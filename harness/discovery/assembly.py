@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.discovery.addresses import OWN_HOST, Directory, own_port_in, rewrite
+from harness.discovery.addresses import Directory
 from harness.discovery.dockerfile import INTERPRETERS
-from harness.discovery.findings import TODO, Component, Knob, Program, ServiceFinding, Sourced
+from harness.discovery.findings import TODO, Component, Program, ServiceFinding, Sourced
+from harness.discovery.inputs import Inputs, named
 from harness.discovery.knobs import knobs
-from harness.discovery.names import meaning, placeholder
 from harness.discovery.tree import Tree, line_of
-from sandbox.service import PLACEHOLDER
 
 _COMPILED: Final = frozenset({"go", "rust", "java"})
 _CODE: Final = (".go", ".py", ".js", ".mjs", ".cjs", ".ts", ".rs", ".java", ".kt", ".rb")
@@ -23,7 +22,9 @@ _HEALTH_PATH = re.compile(
     r"""(?P<path>/(?:[\w-]+/)?(?:_?healthz?|readyz?|livez|_health|health-?check|ping|actuator/health))["'`]"""
 )
 _GRPC_HEALTH = re.compile(r"grpc_health_v1|grpc\.health\.v1|health_pb2_grpc|grpc-health-check|HealthImplementation")
-_LOCAL = re.compile(r"(?:[a-z][a-z0-9+.]*://)?(?:localhost|127\.0\.0\.1)?(?::\d{1,5})?(?:/\S*)?")
+_UNKNOWN_PORT: Final = (
+    "nothing shows how it takes its port: PORT holds it, and ${port} stands for it in command and env"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,18 @@ class _Assembly:
         self.own_ports = frozenset(port.value for port in part.component.ports) if part.component else frozenset()
         self.cwd = self._cwd()
         self.code = self.program.code if self.program else tuple(self.tree.below(self.cwd.value, *_CODE))
+        self.inputs = Inputs(part.name, names, directory, self.own_ports, knobs(tree, self.code))
         self.todos = [*(part.component.todos if part.component else ()), *(part.program.todos if part.program else ())]
 
     def service(self) -> ServiceFinding:
         command, build = self._command()
-        settings = knobs(self.tree, self.code)
-        env = self._written_env()
-        self._add_env(env, settings)
-        flags = self._flags(command.value, env, settings)
-        command = Sourced((*command.value, *flags), command.source)
-        self._check_port(command.value, env, settings)
+        env, todos = self.inputs.written_env(self.component)
+        self.todos += todos
+        env = {**(self.program.env if self.program else {}), **env}
+        env |= self.inputs.read_env(env, command.value)
+        command = Sourced((*command.value, *self.inputs.flags(command.value, env)), command.source)
+        if command.value[0] != TODO and not self.inputs.port_is_known(command.value, env, self.component):
+            self.todos.append(_UNKNOWN_PORT)
         self._check_depends(command.value, env)
         program, component = self.program, self.component
         return ServiceFinding(
@@ -95,12 +98,12 @@ class _Assembly:
         if program is not None and made is not None and (given is None or self._replaces(given.value, program)):
             arguments = _own_arguments(given.value, compiled=self._compiled()) if given else ()
             known = {word.partition("=")[0] for word in made.value}
-            extra = tuple(word for word in self._filled(arguments) if word.partition("=")[0] not in known)
+            extra = tuple(word for word in self.inputs.arguments(arguments) if word.partition("=")[0] not in known)
             source = f"{made.source}, arguments of {given.source}" if given and extra else made.source
             return Sourced((*made.value, *extra), source), program.build
         if given is not None and given.value and self._usable(given.value):
             build = program.build if program and program.language == "node" else None
-            return Sourced(self._filled(self._interpreter(given.value)), given.source), build
+            return Sourced(self.inputs.arguments(self._interpreter(given.value)), given.source), build
         if given is not None and given.value:
             self.todos.append(f"its image starts {' '.join(given.value)!r} ({given.source}); say how it starts here")
         return Sourced((TODO,), "the program and its arguments; its port is in PORT, and ${port} stands for it"), None
@@ -133,98 +136,11 @@ class _Assembly:
             return (posixpath.join(posixpath.dirname(made.value[0]), first), *given[1:])
         return given
 
-    def _filled(self, words: Sequence[str]) -> tuple[str, ...]:
-        filled = []
-        for word in words:
-            flag, separator, value = word.partition("=")
-            if separator and flag.startswith("-"):
-                new = rewrite(flag.lstrip("-"), value, self.name, self.own_ports, self.directory).value
-                word = f"{flag}={own_port_in(new, self.own_ports)}"
-            else:
-                word = own_port_in(rewrite("", word, self.name, self.own_ports, self.directory).value, self.own_ports)
-            filled.append(word.replace("0.0.0.0", OWN_HOST))
-        return tuple(filled)
-
-    def _written_env(self) -> dict[str, Sourced[str]]:
-        """The environment that was written down for it, with addresses as placeholders."""
-        env: dict[str, Sourced[str]] = {}
-        for name, given in (self.component.env if self.component else {}).items():
-            if name == "PORT":
-                continue
-            new = rewrite(name, given.value, self.name, self.own_ports, self.directory)
-            value, what = new.value, new.what
-            if value == given.value and _LOCAL.fullmatch(value):
-                value = self._by_name(name, value)
-                what = f"was {given.value}" if value != given.value else ""
-            if new.todo:
-                self.todos.append(f"env {name}: {new.todo} ({given.source})")
-            env[name] = Sourced(value, f"{what}, {given.source}" if what else given.source)
-        return env
-
-    def _by_name(self, name: str, value: str) -> str:
-        """A local address or a bare port, by what its setting's name says."""
-        means = meaning(name, self.name, self.names)
-        if means is None or not value or (means.form == "port" and not value.isdigit()):
-            return value
-        if means.service is None:
-            return {"port": "${port}", "address": f"{OWN_HOST}:${{port}}"}.get(means.form, value)
-        path = re.fullmatch(r"(?:[a-z+]+://)?[^/]*(/.*)?", value)
-        return placeholder(means.service, means.form, value) + ((path[1] or "") if path and path[1] != "/" else "")
-
-    def _add_env(self, env: dict[str, Sourced[str]], settings: Sequence[Knob]) -> None:
-        """Variables that the code reads and nobody set: neighbours, and its own port where that is not PORT."""
-        names = {knob.name for knob in settings if knob.kind == "env"}
-        own_set = "PORT" in names or any("${port}" in value.value for value in env.values())
-        for knob in settings:
-            if knob.kind != "env" or knob.name in env or knob.name == "PORT":
-                continue
-            means = meaning(knob.name, self.name, self.names)
-            if means is None or (means.service is None and (own_set or means.form not in ("port", "address"))):
-                continue
-            if means.service is None:
-                own_set = True
-                env[knob.name] = Sourced(_own_value(means.form), f"its own port, {knob.source}")
-            else:
-                env[knob.name] = Sourced(
-                    _of_neighbour(means.service, means.form, knob.default), f"read in {knob.source}"
-                )
-
-    def _flags(self, words: Sequence[str], env: Mapping[str, Sourced[str]], settings: Sequence[Knob]) -> list[str]:
-        """Flags that the code takes for its port and its neighbours, and that the command lacks."""
-        if words[0] in (TODO, "make", "sh", "npm"):
-            return []
-        given = {word.partition("=")[0].lstrip("-") for word in words if word.startswith("-")}
-        by_env = {neighbour for value in env.values() for neighbour in _named(value.value)}
-        own_set = any("${port}" in text for text in (*words, *(value.value for value in env.values()))) or any(
-            knob.kind == "env" and knob.name == "PORT" for knob in settings
-        )
-        flags = []
-        for knob in settings:
-            name = knob.name.lstrip("-")
-            means = meaning(name, self.name, self.names) if knob.kind == "flag" and name not in given else None
-            if means is None or means.service in by_env or (means.service is None and own_set):
-                continue
-            if means.service is None and means.form in ("port", "address"):
-                own_set = True
-                flags.append(f"{knob.name}={_own_value(means.form)}")
-            elif means.service is not None:
-                flags.append(f"{knob.name}={_of_neighbour(means.service, means.form, knob.default)}")
-        return flags
-
-    def _check_port(self, words: Sequence[str], env: Mapping[str, Sourced[str]], settings: Sequence[Knob]) -> None:
-        told = any("${port}" in text for text in (*words, *(value.value for value in env.values())))
-        written = self.component is not None and "PORT" in self.component.env
-        if words[0] == TODO or told or written or any(knob.name == "PORT" for knob in settings):
-            return
-        self.todos.append(
-            "nothing shows how it takes its port: it is in PORT, and ${port} stands for it in command and env"
-        )
-
     def _check_depends(self, words: Sequence[str], env: Mapping[str, Sourced[str]]) -> None:
-        named = {n for text in (*words, *(value.value for value in env.values())) for n in _named(text)}
+        mentioned = {n for text in (*words, *(value.value for value in env.values())) for n in named(text)}
         for host in self.component.depends if self.component else ():
             service = self.directory.services.get(host)
-            if service is not None and service not in named and service != self.name:
+            if service is not None and service not in mentioned and service != self.name:
                 assert self.component is not None
                 self.todos.append(
                     f"it depends on {service} ({self.component.source}), but nothing tells it where that is: "
@@ -240,7 +156,7 @@ class _Assembly:
             text = self.tree.text(path) or ""
             if "test" not in path and (match := pattern.search(text)) is not None:
                 source = f"{path}:{line_of(text, match.start())}"
-                return Sourced("{grpc: true}" if grpc else f"{{http: {match['path']}}}", source)
+                return Sourced("grpc" if grpc else match["path"], source)
         return None
 
 
@@ -253,19 +169,3 @@ def _own_arguments(words: Sequence[str], *, compiled: bool) -> tuple[str, ...]:
     mark = "-" if compiled else "--"
     start = next((index for index, word in enumerate(rest) if word.startswith(mark)), len(rest))
     return tuple(rest[start:])
-
-
-def _own_value(form: str) -> str:
-    return "${port}" if form == "port" else f"{OWN_HOST}:${{port}}"
-
-
-def _of_neighbour(service: str, form: str, default: str) -> str:
-    if form == "port":
-        return f"${{port:{service}}}"
-    if form == "host":
-        return f"${{host:{service}}}"
-    return placeholder(service, "url" if form == "url" else "address", default)
-
-
-def _named(text: str) -> set[str]:
-    return {match[2] for match in PLACEHOLDER.finditer(text) if match[2]}

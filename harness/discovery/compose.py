@@ -191,10 +191,10 @@ class _Reader:
         probe = " ".join(_texts(health.get("test")))
         source = self._at("healthcheck")
         if "grpc_health_probe" in probe or "grpc-health-probe" in probe:
-            return Sourced("{grpc: true}", source)
+            return Sourced("grpc", source)
         if (match := _PROBED_PATH.search(probe)) is not None:
-            return Sourced(f"{{http: {match[1] or '/'}}}", source)
-        return Sourced("{tcp: true}", source) if re.search(r"\bnc\b|/dev/tcp/", probe) else None
+            return Sourced(match[1] or "/", source)
+        return Sourced("tcp", source) if re.search(r"\bnc\b|/dev/tcp/", probe) else None
 
 
 def _pairs(environment: Any) -> Iterator[tuple[str, Any, int | None]]:

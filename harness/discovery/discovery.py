@@ -38,7 +38,7 @@ def discover(root: Path) -> Findings:
     names = [part.name for part in parts]
     services = tuple(assemble(tree, part, names, directory) for part in parts)
     return Findings(
-        project=re.sub(r"[^A-Za-z0-9_-]+", "-", root.resolve().name).strip("-") or "project",
+        project=re.sub(r"[^A-Za-z0-9_-]+", "-", root.resolve().name).strip("-_")[:80] or "project",
         services=services,
         entry=_entry(services, parts),
         externals=tuple(_external(component) for component in composed if component.image is not None),
@@ -160,8 +160,8 @@ def _entry(services: Sequence[ServiceFinding], parts: Sequence[Part]) -> Sourced
     best = max(services, key=lambda service: (score(service), -services.index(service)))
     named, uncalled, out, _ = score(best)
     reasons = [
-        *(["its name"] if named else []),
+        *(["by its name"] if named else []),
         *(["no other service calls it"] if uncalled and len(services) > 1 else []),
         *(["it is published"] if out else []),
     ]
-    return Sourced(best.name, "a guess: " + (" and ".join(reasons) or "the first one found"))
+    return Sourced(best.name, "a guess: " + (", ".join(reasons) or "the first one found"))

@@ -56,6 +56,8 @@ class Program:
     """Whether its code was seen to listen, or may."""
     code: tuple[str, ...] = ()
     """Its source files, those in `shared` last; relative to the root."""
+    env: Mapping[str, Sourced[str]] = field(default_factory=dict)
+    """What its code needs beside addresses."""
     todos: tuple[str, ...] = ()
 
 
@@ -83,7 +85,7 @@ class Component:
     aliases: tuple[str, ...] = ()
     """Further host names under which its neighbours know it."""
     ready: Sourced[str] | None = None
-    """A flow mapping as it stands in `spurline.yaml`: `{http: /healthz}`."""
+    """The path to ask, `tcp` or `grpc`."""
     todos: tuple[str, ...] = ()
 
 
@@ -125,6 +127,8 @@ class SuiteFinding:
     source: str
     certain: bool = True
     """False: proposed as a comment only."""
+    told: bool = True
+    """Whether it reads where the system is from SPURLINE_URL; of a judging suite that does not, this is left to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def _judged(calls: bool, carriers: tuple[Carrier, ...], kept: tuple[str, ...], l
 def explained(one: Forwarding) -> Diagnosis:
     """The judgement in words, with what to do."""
     subject = f"{_SUBJECT} {one.service}"
-    named = " and ".join(one.carriers).replace("trace-id", "traceparent")
+    named = ", ".join(one.carriers).replace("trace-id", "traceparent")
     callees = ", ".join(one.lost)
     match one.forwards:
         case "all":

@@ -66,7 +66,7 @@ def _program(
     written = {p: t for p, t in texts.items() if not p.endswith(".pb.go")}
     grpc = next((f"{p}:{line_of(t, _at(_GRPC, t))}" for p, t in written.items() if _GRPC.search(t)), None)
     both = grpc is not None and any(_HTTP.search(text) for text in texts.values())
-    links = [ignored[place] for place in sorted(closure) if place in ignored]
+    links = [folder for folder in ignored.values() if any(_within(place, folder.value) for place in closure)]
     if (vendor := ignored.get(posixpath.normpath(f"{module}/vendor"))) is not None:
         links.append(vendor)
     program = Program(
@@ -174,7 +174,11 @@ def _closure(
         for file in packages.get(front.pop(), ()):
             for match in _IMPORT.finditer(tree.text(file) or ""):
                 place = _folder_of(match[1], by_path)
-                if place is not None and place not in seen and (place in packages or place in ignored):
+                if (
+                    place is not None
+                    and place not in seen
+                    and (place in packages or any(_within(place, folder) for folder in ignored))
+                ):
                     seen.add(place)
                     front.append(place)
     return seen
@@ -194,9 +198,10 @@ def _shared(
         return []
     outside = sorted(place for place in closure if place != cwd and not place.startswith(cwd + "/"))
     # A package at the module's root cannot be shared as a folder: that would be the whole module.
-    folders = [place for place in outside if place not in modules and place not in linked]
+    tracked = [place for place in outside if not any(_within(place, link) for link in linked)]
+    folders = [place for place in tracked if place not in modules]
     found = [Sourced(place, "imported") for place in folders if not any(place.startswith(f"{f}/") for f in folders)]
-    found += [Sourced(place, "another module, imported") for place in outside if place in modules and place != "."]
+    found += [Sourced(place, "another module, imported") for place in tracked if place in modules and place != "."]
     if module != cwd:
         for name in ("go.mod", "go.sum"):
             path = posixpath.normpath(posixpath.join(module, name))
@@ -211,6 +216,10 @@ def _name(folder: str, module: str, module_path: str) -> str:
         if name not in _PLAIN_NAMES:
             return name
     return "service"
+
+
+def _within(place: str, folder: str) -> bool:
+    return place == folder or place.startswith(folder + "/")
 
 
 def _at(pattern: re.Pattern[str], text: str) -> int:

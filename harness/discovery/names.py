@@ -35,6 +35,8 @@ _OWN_ADDRESS: Final = (
     "http-address", "server-addr", "server-address", "grpc-addr", "listen-on",
 )  # fmt: skip
 
+_OWN_HOST: Final = ("host", "bind-host", "listen-host", "server-host", "http-host", "listen-ip", "bind-ip")
+
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
@@ -76,6 +78,8 @@ def meaning(setting: str, own: str, services: Iterable[str]) -> Meaning | None:
         return Meaning(None, "port")
     if name in _OWN_ADDRESS:
         return Meaning(None, "address")
+    if name in _OWN_HOST:
+        return Meaning(None, "host")
     for ending, form in _FORMS:
         if not name.endswith("-" + ending):
             continue

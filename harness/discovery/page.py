@@ -115,7 +115,9 @@ def _service(service: ServiceFinding) -> Iterator[str]:
     if service.protocol is not None:
         yield _line(3, f"protocol: {service.protocol.value}", service.protocol.source)
     if service.ready is not None:
-        yield _line(3, f"ready: {service.ready.value}", service.ready.source)
+        kind = service.ready.value
+        probe = f"http: {_text(kind)}" if kind.startswith("/") else f"{kind}: true"
+        yield _line(3, f"ready: {{{probe}}}", service.ready.source)
     else:
         yield _line(
             3, "# ready: {http: /healthz}", "no health check was seen; until one is named, an open port is enough"
@@ -153,17 +155,12 @@ def _checks(findings: Findings) -> Iterator[str]:
             yield _line(2, f"- {_quoted(suite.run)}", suite.source)
     else:
         yield _line(1, '# static: ["make lint"]', "TODO: linters and type checkers, run before anything is started")
-    certain = [suite for suite in findings.checks if suite.certain]
-    if certain:
-        yield _line(
-            1,
-            "command:",
-            "ask the running system at SPURLINE_URL and SPURLINE_URL_<SERVICE>; TODO: let them read these",
-        )
+    where = "SPURLINE_URL and SPURLINE_URL_<SERVICE>"
+    if any(suite.certain for suite in findings.checks):
+        todo = "" if all(suite.told for suite in findings.checks) else "; TODO: let them read these"
+        yield _line(1, "command:", f"ask the running system at {where}{todo}")
     else:
-        yield _line(
-            1, "# command:", "TODO: test suites that ask the running system, at SPURLINE_URL and SPURLINE_URL_<SERVICE>"
-        )
+        yield _line(1, "# command:", f"TODO: test suites that ask the running system, at {where}")
     if not findings.checks:
         yield _line(1, '#   - {name: integration, run: "pytest -q tests/integration", timeout: 120s}')
     for suite in findings.checks:
@@ -171,6 +168,7 @@ def _checks(findings: Findings) -> Iterator[str]:
     yield _line(
         1, "# http: checks/*.yaml", "requests with what to expect, one file a topic; docs/tickets.md has the form"
     )
+    yield _line(1, "repeat: 2", "how often in a row a ticket's own check must pass")
     if findings.protected:
         yield _line(
             1, "protected:", "what judges a change; an agent's change here is never part of a verified submission"

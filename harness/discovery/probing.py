@@ -6,6 +6,7 @@ user names them. The sandbox of the probe is deleted whatever happens, and has a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterable, Sequence
@@ -97,16 +98,20 @@ async def probe(driver: Driver, system: System, requests: Sequence[ProbeRequest]
 
 async def _send(client: httpx.AsyncClient, url: str, request: ProbeRequest) -> str | None:
     """None when it was answered, however; else why not."""
-    headers = httpx.Headers(list(request.headers))
+    target = url.rstrip("/") + request.path
+    answered = False
     try:
-        # The body is not wanted, and a stream of events would never end: the head is answer enough.
-        async with client.stream(
-            request.method, url.rstrip("/") + request.path, headers=headers, content=request.body
-        ) as answer:
-            del answer
-        return None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return str(error) or type(error).__name__
+        # A stream of events never ends by itself: once the head is there, the rest has its time and no more.
+        async with (
+            asyncio.timeout(_TIMEOUT_S),
+            client.stream(request.method, target, headers=list(request.headers), content=request.body) as answer,
+        ):
+            answered = True
+            async for _ in answer.aiter_raw():
+                pass
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        return None if answered else str(error) or type(error).__name__
+    return None
 
 
 def _judging(project: Project) -> list[Check]:

@@ -7,6 +7,7 @@ import posixpath
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from harness.discovery.findings import Program, Sourced
@@ -59,9 +60,10 @@ def _program(tree: Tree, folder: str, path: str) -> Program | None:
         source=f"{path}:{line}",
         command=Sourced((venv or "python", *arguments), f"{path}:{line}"),
         link=links,
-        shared=tuple(shared),
+        shared=tuple(Sourced(one.home, one.source) for one in shared),
         grpc=grpc,
-        code=(*code, *(path for home in shared for path in tree.below(home.value, ".py"))),
+        code=(*code, *(path for one in shared for path in tree.below(one.home, ".py"))),
+        env=_python_path(folder, shared),
         todos=todos,
     )
 
@@ -112,36 +114,54 @@ def _has_lock(tree: Tree, folder: str) -> bool:
     return any(tree.has(posixpath.normpath(f"{place}/{name}")) for place in places for name in names)
 
 
-def _shared(tree: Tree, folder: str, code: tuple[str, ...]) -> list[Sourced[str]]:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A folder of the repository that a service's code imports."""
+
+    home: str
+    root: str | None
+    """The folder from which the import finds it; None where it is installed as a package of its own."""
+    source: str
+
+
+def _shared(tree: Tree, folder: str, code: tuple[str, ...]) -> list[_Shared]:
     if folder == ".":
         return []
-    found: dict[str, str] = {}
-    tops = {name: f"{place}{name}" for place in _HOMES for name in _tops(tree, place)}
+    found: dict[str, _Shared] = {}
+    tops = {name: (place, f"{place}{name}") for place in _HOMES for name in _tops(tree, place)}
     for path in code:
         for dotted, line in _imports(tree.text(path) or ""):
-            home = _home(tree, dotted.split("."), tops)
+            root, home = _home(tree, dotted.split("."), tops)
             if home and home != folder and not home.startswith(folder + "/") and not folder.startswith(home + "/"):
-                found.setdefault(home, f"imported, {path}:{line}")
+                installed = any(tree.has(f"{home}/{name}") for name in ("pyproject.toml", "setup.py"))
+                found.setdefault(home, _Shared(home, None if installed else root, f"imported, {path}:{line}"))
     for name in ("pyproject.toml", "requirements.txt"):
         path = posixpath.normpath(f"{folder}/{name}")
         text = tree.text(path) or ""
         for match in _LOCAL_PATH.finditer(text):
             home = posixpath.normpath(posixpath.join(folder, match[1]))
             if not home.startswith("..") and tree.has_folder(home):
-                found.setdefault(home, f"{path}:{line_of(text, match.start())}")
-    return [Sourced(home, source) for home, source in sorted(found.items())]
+                found.setdefault(home, _Shared(home, None, f"{path}:{line_of(text, match.start())}"))
+    return [found[home] for home in sorted(found)]
 
 
-def _home(tree: Tree, parts: list[str], tops: Mapping[str, str]) -> str | None:
-    """The deepest folder of this repository that the dotted import leads to."""
-    home = tops.get(parts[0])
-    if home is None:
-        return None
-    for part in parts[1:]:
+def _python_path(folder: str, shared: list[_Shared]) -> dict[str, Sourced[str]]:
+    """PYTHONPATH for what is imported from the repository without being installed."""
+    loose = [one for one in shared if one.root is not None]
+    if not loose:
+        return {}
+    places = sorted({posixpath.relpath(one.root or ".", folder) for one in loose})
+    return {"PYTHONPATH": Sourced(":".join(places), f"{loose[0].home} is {loose[0].source}")}
+
+
+def _home(tree: Tree, parts: list[str], tops: Mapping[str, tuple[str, str]]) -> tuple[str, str | None]:
+    """From where the dotted import is found, and the deepest folder of this repository that it leads to."""
+    root, home = tops.get(parts[0], ("", None))
+    for part in parts[1:] if home else ():
         if not tree.below(f"{home}/{part}", ".py"):
             break
         home = f"{home}/{part}"
-    return home
+    return root, home
 
 
 def _tops(tree: Tree, place: str) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import Final
 
 from harness.discovery.findings import Sourced, SuiteFinding
@@ -18,7 +19,9 @@ _TEST_FOLDERS: Final = frozenset({"test", "tests", "e2e", "integration", "accept
 def judging_suites(tree: Tree) -> list[SuiteFinding]:
     """Suites that look as if they ask a running system."""
     found = [*_pytest(tree), *_node_tests(tree), *_go_tests(tree), *_make_tests(tree)]
-    return list({suite.name: suite for suite in reversed(found)}.values())[::-1]
+    told = any("SPURLINE_URL" in (tree.text(path) or "") for path in tree.files if _OUTSIDE.search(path))
+    unique = {suite.name: replace(suite, told=told) for suite in reversed(found)}
+    return list(unique.values())[::-1]
 
 
 def static_suites(tree: Tree) -> list[SuiteFinding]:
@@ -40,6 +43,8 @@ def protected_paths(tree: Tree) -> list[Sourced[str]]:
     if any(re.search(r"\.(test|spec)\.[jt]sx?$", path) for path in tree.files):
         found.setdefault("**/*.test.*", "tests beside the code")
         found.setdefault("**/*.spec.*", "tests beside the code")
+    if found:
+        found.setdefault("checks/**", "where requests with what to expect may lie")
     return [Sourced(path, source) for path, source in sorted(_gathered(found).items())]
 
 
