@@ -2,20 +2,29 @@
 
 One commit is checked out once, however many services run from it, and is removed when the last one has stopped.
 What builds gets a checkout of its own, so that a build never changes files under somebody else.
+
+A whole tree may take longer to write than a small service takes to start. So one spare tree of the baseline's commit
+is kept that nothing ever ran in: the next commit takes it over and only writes the files that differ.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
+import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from sandbox.local.git import Git
 from sandbox.local.together import unsplit
-from tasks.errors import CheckoutError, SandboxError
+from tasks.errors import CheckoutError, SandboxError, SpurlineError
+
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,13 @@ class _Entry:
     linking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Spare:
+    commit: str
+    folder: Path
+    index: Path
+
+
 class Checkouts:
     """All checkouts of one driver, below `folder` (mode 0700)."""
 
@@ -44,6 +60,8 @@ class Checkouts:
         self._entries: dict[str, _Entry] = {}
         self._shared: dict[str, str] = {}
         self._numbers = itertools.count(1)
+        self._spare: _Spare | None = None
+        self._sparing: asyncio.Task[None] | None = None
 
     async def take(self, commit: str, *, links: Iterable[str] = (), private: bool = False) -> Checkout:
         """A checkout of the commit (full id) with the untracked folders `links` of the user's work tree in it.
@@ -74,9 +92,25 @@ class Checkouts:
         await asyncio.wait([entry.made])
         await asyncio.to_thread(shutil.rmtree, entry.folder, ignore_errors=True)
 
+    def keep_spare(self, commit: str) -> None:
+        """Have a spare tree of this commit made in the background, if there is none."""
+        if self._spare is None and self._sparing is None:
+            self._sparing = asyncio.create_task(self._make_spare(commit), name="spare checkout")
+
+    async def drop_spare(self) -> None:
+        """Remove the spare, or stop making it."""
+        if self._sparing is not None:
+            self._sparing.cancel()
+            await asyncio.wait([self._sparing])
+        if (spare := self._taken_spare()) is not None:
+            await asyncio.to_thread(_remove, spare.folder, spare.index)
+
     async def sweep(self) -> tuple[str, ...]:
         """Remove folders that belong to no checkout; their paths."""
-        strangers = [path for path in self._folder.glob("*") if path.name not in self._entries]
+        if self._sparing is not None:
+            await asyncio.wait([self._sparing])
+        ours = {*self._entries, *([self._spare.folder.name] if self._spare else [])}
+        strangers = [path for path in self._folder.glob("*") if path.name not in ours]
         for path in strangers:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         return tuple(map(str, strangers))
@@ -99,12 +133,42 @@ class Checkouts:
 
     async def _make(self, commit: str, folder: Path) -> None:
         try:
-            await self._git.materialise(commit, folder)
+            if (spare := self._taken_spare()) is None or not await self._take_over(spare, commit, folder):
+                index = self._git.new_index()
+                await self._git.materialise(commit, folder, index)
+                index.unlink()
         except OSError as error:
             raise SandboxError(
                 f"commit {commit[:12]} cannot be checked out to {str(folder)!r}: {error.strerror}",
-                hint="free some space" if error.errno in (28, 122) else "the state folder must be writable",
+                hint="free some space" if error.errno in _DISK_FULL else "the state folder must be writable",
             ) from error
+
+    async def _take_over(self, spare: _Spare, commit: str, folder: Path) -> bool:
+        """Whether the spare could be made the tree of `commit`; it is used up in any case."""
+        try:
+            spare.folder.rename(folder)
+            await self._git.advance(folder, spare.index, spare.commit, commit)
+        except CheckoutError:
+            await asyncio.to_thread(_remove, folder, spare.index)
+            return False
+        spare.index.unlink()
+        return True
+
+    async def _make_spare(self, commit: str) -> None:
+        folder, index = self._folder / f"spare-{next(self._numbers)}", self._git.new_index()
+        try:
+            await self._git.materialise(commit, folder, index)
+            self._spare = _Spare(commit, folder, index)
+        except (SpurlineError, OSError) as error:
+            _log.warning("no spare checkout could be made: %s", error)
+        finally:
+            if self._spare is None:
+                _remove(folder, index)
+            self._sparing = None
+
+    def _taken_spare(self) -> _Spare | None:
+        spare, self._spare = self._spare, None
+        return spare
 
     def _link(self, root: Path, folder: Path, link: str) -> None:
         """Symlink an untracked folder into the checkout. What the commit itself has there stays."""
@@ -126,3 +190,8 @@ class Checkouts:
             raise CheckoutError(f"link {link!r} would lie outside of the checkout: a folder of it is a symlink")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(target)
+
+
+def _remove(folder: Path, index: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    index.unlink(missing_ok=True)

@@ -208,6 +208,7 @@ class LocalDriver:
     async def _raise(self, system: System, version: str, lease_s: float | None) -> tuple[LocalBaseline, Sandboxes]:
         baseline = LocalBaseline(system, version, self._launcher, self._guard, self._state)
         await baseline.start()
+        self._checkouts.keep_spare(version)
         baseline.lease_ends = None if lease_s is None else self._clock() + lease_s
         folder = self._state / "logs" / "sandboxes"
         return baseline, Sandboxes(
@@ -230,6 +231,7 @@ class LocalDriver:
             await sandboxes.end_all(reason)
         finally:
             await baseline.stop()
+            await self._checkouts.drop_spare()
 
     def _must_be_same(self, baseline: LocalBaseline, system: System, version: str) -> None:
         if version != baseline.version:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +21,7 @@ from tasks.errors import CheckoutError, SandboxError
 
 _SAFE: Final = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=", "-c", "protocol.allow=never")
 _TIMEOUT_S: Final = 300.0
+_FULL_ID: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Git:
@@ -31,7 +34,8 @@ class Git:
         self.prefix = ""
         """Where `repo` lies inside of the repository's tree: empty, or ending with a slash."""
         self._folder = folder
-        self._known: dict[str, str] = {}
+        self._objects = Path()
+        self._known: set[str] = set()
 
     async def open(self) -> None:
         """Find the repository and borrow its objects; CheckoutError if there is none."""
@@ -40,18 +44,19 @@ class Git:
         if bare != "true":
             top, *prefix = (await self._repo("rev-parse", "--show-toplevel", "--show-prefix")).splitlines()
             self.worktree, self.prefix = Path(top), "".join(prefix)
-        objects = (self.repo / common / "objects").resolve()
+        self._objects = (self.repo / common / "objects").resolve()
         await self._run(
             ["init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(self._folder)]
         )
         info = self._folder / "objects" / "info"
         info.mkdir(parents=True, exist_ok=True)
-        (info / "alternates").write_text(f"{objects}\n")
+        (info / "alternates").write_text(f"{self._objects}\n")
 
     async def resolve(self, revision: str) -> str:
         """The full id of the commit that `revision` names; CheckoutError if none."""
-        if revision in self._known:
-            return self._known[revision]
+        if revision in self._known or self._is_loose_commit(revision):
+            self._known.add(revision)
+            return revision
         try:
             commit = (
                 await self._repo("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
@@ -62,19 +67,35 @@ class Git:
                 hint="give a branch, a tag or a commit that exists there",
             ) from None
         if revision == commit:
-            self._known[revision] = commit
+            self._known.add(revision)
         return commit
 
-    async def materialise(self, commit: str, into: Path) -> None:
-        """Write the commit's whole tree below `into`, which must not exist yet."""
-        index = self._folder / f"index.{uuid.uuid4().hex}"
+    def new_index(self) -> Path:
+        """A path for the index of one checkout."""
+        return self._folder / f"index.{uuid.uuid4().hex}"
+
+    async def materialise(self, commit: str, into: Path, index: Path) -> None:
+        """Write the commit's whole tree below `into`, which must not exist yet, and what lies there into `index`."""
         into.mkdir(parents=True, mode=0o700)
-        own = {"GIT_DIR": str(self._folder), "GIT_WORK_TREE": str(into), "GIT_INDEX_FILE": str(index)}
+        await self._run(["read-tree", "--reset", "-u", commit], env=self._at(into, index))
+
+    async def advance(self, folder: Path, index: Path, old: str, new: str) -> None:
+        """Turn an untouched tree of `old` into the tree of `new`; only files that differ are written."""
+        await self._run(["read-tree", "-m", "-u", old, new], env=self._at(folder, index))
+
+    def _at(self, folder: Path, index: Path) -> dict[str, str]:
+        return {"GIT_DIR": str(self._folder), "GIT_WORK_TREE": str(folder), "GIT_INDEX_FILE": str(index)}
+
+    def _is_loose_commit(self, name: str) -> bool:
+        """Whether `name` is the full id of a commit that lies in a file of its own, as every new one does. This saves a
+        process on the way to each fork."""
+        if not _FULL_ID.fullmatch(name):
+            return False
         try:
-            await self._run(["read-tree", commit], env=own)
-            await self._run(["checkout-index", "--all", "--quiet", f"--prefix={into}/"], env=own)
-        finally:
-            index.unlink(missing_ok=True)
+            with (self._objects / name[:2] / name[2:]).open("rb") as loose:
+                return zlib.decompressobj().decompress(loose.read(64), 7) == b"commit "
+        except (OSError, zlib.error):
+            return False
 
     async def _repo(self, *arguments: str) -> str:
         return await self._run([*_SAFE, "-c", "safe.directory=*", "-C", str(self.repo), *arguments])

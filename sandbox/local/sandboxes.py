@@ -96,6 +96,7 @@ class Sandboxes:
                 await unsplit(self._stop_all(started, logs=True))
                 raise
             await unsplit(self._swap(box, fresh))
+        self._launcher.checkouts.keep_spare(self._baseline.version)
         return box.shown()
 
     async def plant(self, name: str, service: str | None) -> None:
