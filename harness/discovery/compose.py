@@ -9,16 +9,17 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from io import StringIO
 from typing import Any, Final
 
+from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from harness.discovery.dockerfile import Image, read_image
 from harness.discovery.findings import Component, Sourced
 from harness.discovery.tree import Tree
-from tasks.errors import ConfigError
-from tasks.yamlfile import parse
 
 _USUAL: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _VARIABLE = re.compile(r"\$(?:\$|(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<rest>:?[-?+][^{}]*)?\})")
@@ -34,10 +35,10 @@ def compose_components(tree: Tree) -> list[Component]:
     if text is None:
         return []
     try:
-        data = parse(text, Path(path))
-    except (ConfigError, RecursionError) as error:
-        problem = f"line {error.line}: {error.problem}" if isinstance(error, ConfigError) else "nested too deeply"
-        tree.skip(path, f"not valid YAML ({problem})")
+        data = _loaded(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        mark = error.problem_mark or error.context_mark if isinstance(error, MarkedYAMLError) else None
+        tree.skip(path, f"not valid YAML (line {mark.line + 1})" if mark else "not valid YAML")
         return []
     services = data.get("services") if isinstance(data, CommentedMap) else None
     if not isinstance(services, CommentedMap):
@@ -46,10 +47,17 @@ def compose_components(tree: Tree) -> list[Component]:
     found = []
     for name, spec in services.items():
         if isinstance(spec, CommentedMap):
-            found.append(_Reader(tree, path, str(name), spec, _line(services, name)).component())
+            found.append(_Reader(tree, path, _scalar(name), spec, _line(services, name)).component())
         else:
-            tree.skip(f"{path}: service {name}", "not a mapping")
+            tree.skip(f"{path}: service {_scalar(name)}", "not a mapping")
     return found
+
+
+def _loaded(text: str) -> Any:
+    # Wider than our own files: compose files use merge keys, tags of their own and doubled keys.
+    yaml = YAML(typ="rt")
+    yaml.allow_duplicate_keys = True
+    return yaml.load(StringIO(text))
 
 
 def _chosen(tree: Tree) -> str | None:
@@ -86,7 +94,7 @@ class _Reader:
             name=self.name,
             source=f"{self.path}:{self.line}",
             cwd=context,
-            image=None if context else str(spec.get("image") or "an image"),
+            image=None if context else _scalar(spec.get("image")) or "an image",
             command=self._command(image),
             hint=image.text if image else "",
             env={name: value for name, value in env.items() if name not in ("PATH", "PYTHONUNBUFFERED", "NODE_ENV")},
@@ -165,9 +173,9 @@ class _Reader:
         for index, entry in enumerate(ports) if isinstance(ports, CommentedSeq) else ():
             source = f"{self.path}:{_item_line(ports, index) or self.line}"
             if isinstance(entry, CommentedMap):
-                own, host = str(entry.get("target", "")), str(entry.get("published", ""))
+                own, host = _scalar(entry.get("target")), _scalar(entry.get("published"))
             else:
-                text = (self._interpolated(str(entry)) or "").partition("/")[0]
+                text = (self._interpolated(_scalar(entry)) or "").partition("/")[0]
                 *before, own = text.split(":")
                 host = before[-1] if before else ""
             if own.isdigit():
@@ -182,7 +190,7 @@ class _Reader:
         for key in ("depends_on", "links"):
             value = self.spec.get(key)
             names = value.keys() if isinstance(value, CommentedMap) else _texts(value)
-            yield from (str(name).partition(":")[0] for name in names)
+            yield from (_scalar(name).partition(":")[0] for name in names)
 
     def _ready(self) -> Sourced[str] | None:
         health = self.spec.get("healthcheck")
@@ -200,22 +208,25 @@ class _Reader:
 def _pairs(environment: Any) -> Iterator[tuple[str, Any, int | None]]:
     if isinstance(environment, CommentedMap):
         for name, value in environment.items():
-            yield str(name), value, _line(environment, name)
+            if _scalar(name):
+                yield _scalar(name), value, _line(environment, name)
     elif isinstance(environment, CommentedSeq):
         for index, entry in enumerate(environment):
-            name, separator, value = str(entry).partition("=")
-            yield name, value if separator else None, _item_line(environment, index)
+            name, separator, value = _scalar(entry).partition("=")
+            if name:
+                yield name, value if separator else None, _item_line(environment, index)
 
 
 def _scalar(value: Any) -> str:
-    if isinstance(value, bool):
+    """A value as text; empty for what is none, which as text could be without end."""
+    if isinstance(value, bool | ScalarBoolean):
         return "true" if value else "false"
-    return "" if isinstance(value, Mapping | list) else str(value)
+    return "" if value is None or isinstance(value, Mapping | list | tuple | set) else str(value)
 
 
 def _texts(value: Any) -> list[str]:
     if isinstance(value, CommentedSeq):
-        return [str(item.get("path", "")) if isinstance(item, CommentedMap) else str(item) for item in value]
+        return [_scalar(item.get("path")) if isinstance(item, CommentedMap) else _scalar(item) for item in value]
     return [str(value)] if isinstance(value, str | int) else []
 
 

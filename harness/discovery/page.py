@@ -16,6 +16,8 @@ from tasks.text import one_line
 _COMMENT_COLUMN: Final = 60
 _PLAIN = re.compile(r"[A-Za-z_./][\w./-]*")
 _NOT_TEXT = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n", "~", ".", ".inf", ".nan"})
+# No file in UTF-8 can hold these.
+_UNWRITABLE: Final = re.compile("[\x00\ud800-\udfff]")
 TICKET_PATH: Final = "tickets/example.md"
 
 
@@ -190,7 +192,7 @@ def _line(depth: int, text: str, comment: str = "") -> str:
 
 
 def _comment(text: str) -> str:
-    return one_line(text, 300)
+    return one_line(_UNWRITABLE.sub("\ufffd", text), 300)
 
 
 def _text(text: str) -> str:
@@ -200,9 +202,8 @@ def _text(text: str) -> str:
 
 def _quoted(text: str) -> str:
     # JSON's strings are YAML's double-quoted ones, save that DEL and C1 must be escaped in YAML too.
-    return re.sub(
-        r"[\x7f-\x9f\u2028\u2029\ufeff]", lambda m: f"\\u{ord(m[0]):04x}", json.dumps(text, ensure_ascii=False)
-    )
+    quoted = json.dumps(_UNWRITABLE.sub("\ufffd", text), ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff]", lambda m: f"\\u{ord(m[0]):04x}", quoted)
 
 
 def _flow(words: Iterable[str]) -> str:

@@ -86,6 +86,8 @@ class Tree:
             self.skip(path, f"cannot be read ({error.strerror})")
             return None
         self._read_bytes += len(data)
+        if b"\0" in data:
+            return None
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError:
