@@ -1,0 +1,119 @@
+"""The bundled backlog, worked by the installed command line: every ticket ends as examples/shop/expected.yaml says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+SPURLINE = Path(sys.executable).with_name("spurline")
+EXPECTED: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "examples/shop/expected.yaml")
+VERIFIED = sorted(name for name, expected in EXPECTED.items() if expected["state"] == "verified")
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("demo")]
+
+
+@dataclass(frozen=True)
+class Demo:
+    root: Path
+    code: int
+    lines: list[dict[str, Any]]
+    narration: str
+    agents: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    root = tmp_path_factory.mktemp("demo") / "shop"
+    done = spurline("demo", "--dir", str(root), "--json", cwd=root.parent)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    shown = json.loads(spurline("runs", "show", "last", "--json", cwd=root).stdout)
+    return Demo(root, done.returncode, lines, done.stderr, {agent["ticket"]: agent for agent in shown["agents"]})
+
+
+def spurline(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SPURLINE, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_backlog_covers_every_ending(demo: Demo) -> None:
+    assert demo.code == 0, demo.narration
+    assert set(demo.agents) == set(EXPECTED)
+    assert len(EXPECTED) >= 12
+
+
+@pytest.mark.parametrize("ticket", sorted(EXPECTED))
+def test_each_ticket_ends_as_its_story_says(demo: Demo, ticket: str) -> None:
+    agent, expected = demo.agents[ticket], EXPECTED[ticket]
+    assert (agent["state"], agent["iterations"]) == (expected["state"], expected["iterations"]), agent["reason"]
+    assert expected.get("reason", "") in agent["reason"]
+
+
+def test_the_last_line_counts_the_endings(demo: Demo) -> None:
+    last = demo.lines[-1]
+    assert last["event"] == "run.finished"
+    counts = {state: sum(e["state"] == state for e in EXPECTED.values()) for state in last["tickets"]}
+    assert last["tickets"] == counts
+    assert last["cost_usd"] > 0
+
+
+@pytest.mark.parametrize("ticket", VERIFIED)
+def test_a_verified_commit_is_on_its_branch_with_a_record_that_holds(demo: Demo, ticket: str) -> None:
+    agent = demo.agents[ticket]
+    assert git(demo.root, "rev-parse", agent["branch"]) == agent["commit"]
+    record = demo.root / ".spurline" / "runs" / demo.lines[-1]["run"] / ticket / "record.json"
+    verified = spurline("verify", str(record), cwd=demo.root)
+    assert verified.returncode == 0, verified.stderr
+    altered = demo.root / f"{ticket}.json"
+    altered.write_bytes(record.read_bytes().replace(b"payload", b"Payload", 1))
+    assert spurline("verify", str(altered), cwd=demo.root).returncode == 1
+
+
+def test_only_verified_tickets_have_a_submission(demo: Demo) -> None:
+    submitted = {ticket for ticket, agent in demo.agents.items() if agent["submission"]}
+    assert submitted == set(VERIFIED)
+
+
+def test_the_evidence_of_the_seed_case_is_the_neighbours_own_answer(demo: Demo) -> None:
+    transcript = next((demo.root / ".spurline" / "transcripts").rglob("users-v2.jsonl")).read_text()
+    assert "400" in transcript
+    assert "payments" in transcript
+
+
+def test_nothing_is_left_running(demo: Demo) -> None:
+    place = str(demo.root)
+    left = [
+        process.info
+        for process in psutil.process_iter(["pid", "cmdline", "cwd"])
+        if process.pid != os.getpid()
+        and (place in " ".join(process.info["cmdline"] or ()) or (process.info["cwd"] or "").startswith(place))
+    ]
+    assert left == []
+
+
+def test_no_worktree_or_checkout_is_left(demo: Demo) -> None:
+    assert git(demo.root, "worktree", "list").count("\n") == 0
+    state = demo.root / ".spurline"
+    assert [path for path in (state / "worktrees").rglob("*") if path.is_file()] == []
+    assert not list((state / "local").glob("checkouts/*"))
+    assert not list((state / "judge").glob("*"))
+
+
+def test_no_key_is_in_the_stream_or_the_transcripts(demo: Demo) -> None:
+    text = json.dumps(demo.lines) + demo.narration
+    for path in (demo.root / ".spurline" / "transcripts").rglob("*.jsonl"):
+        text += path.read_text()
+    assert re.findall(r"5b17[0-9a-f]{28}|spurline-key=[0-9a-f]{16}", text) == []
