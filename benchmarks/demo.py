@@ -94,18 +94,18 @@ class Peak(threading.Thread):
         super().__init__(daemon=True)
         self.bytes = 0
         self.processes = 0
-        self._stop = threading.Event()
+        self._over = threading.Event()
 
     def __enter__(self) -> Peak:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        self._over.set()
         self.join()
 
     def run(self) -> None:
-        while not self._stop.wait(0.5):
+        while not self._over.wait(0.5):
             total = count = 0
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
