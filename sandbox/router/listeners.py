@@ -215,7 +215,12 @@ def _manager(prefix: str, paths: Paths, filters: Sequence[Json]) -> Json:
         stream_idle_timeout="0s",
         max_request_headers_kb=_HEADERS_LIMIT_KB,
         upgrade_configs=[{"upgrade_type": "websocket"}],
-        http_protocol_options={"accept_http_10": True, "header_key_format": CASE_KEPT, "enable_trailers": True},
+        http_protocol_options={
+            "accept_http_10": True,
+            "default_host_for_http_10": "localhost",
+            "header_key_format": CASE_KEPT,
+            "enable_trailers": True,
+        },
         http2_protocol_options={"allow_connect": True},
     )
 

@@ -11,7 +11,7 @@
 
 local MARK = "5b17"
 local MEMBER = "spurline-key"
-local REFUSED, FAULT = "421", "503"
+local REFUSED, FAULT, FAILED_PRECONDITION = "421", "503", "9"
 
 local find, sub, match, gmatch, gsub = string.find, string.sub, string.match, string.gmatch, string.gsub
 local format, random, concat = string.format, math.random, table.concat
@@ -124,8 +124,13 @@ local function record(handle, keys, order, served)
   handle:streamInfo():dynamicMetadata():set("spurline", "r", keys .. "|" .. concat(names(order), ",") .. "|" .. served)
 end
 
+-- Envoy turns the answer to a gRPC call into a status of its own, which would be UNKNOWN for 421: say what it is.
 local function answer(handle, status, body)
-  handle:respond({ [":status"] = status, ["content-type"] = "application/json" }, body)
+  local headers = { [":status"] = status, ["content-type"] = "application/json" }
+  if status == REFUSED and find(handle:headers():get("content-type") or "", "application/grpc", 1, true) == 1 then
+    headers = { [":status"] = status, ["grpc-status"] = FAILED_PRECONDITION }
+  end
+  handle:respond(headers, body)
 end
 
 local function refuse(handle, found, body)

@@ -77,8 +77,8 @@ class Router:
         `upstreams` maps each service to the `ip:port` of its baseline process, which need not run yet. Raises
         SandboxError with Envoy's last lines where it does not come up.
         """
-        self._prepare(upstreams)
         try:
+            self._prepare(upstreams)
             with fresh(len(self._pairs) + self._slots.ports_needed) as ports:
                 self._ports = dict(zip(self._pairs, ports, strict=False))
                 self._plain |= {port: service for (_, service), port in self._ports.items()}

@@ -1,0 +1,162 @@
+"""The carrier rules inside Envoy and their Python twin give the same answer, whatever a client sends."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandbox.carriers import Header, carry, read, strip
+from sandbox.keys import RoutingKey
+from sandbox.router import KeyRoutes, Router
+from sandbox.service import CLIENT, Service, System
+
+if TYPE_CHECKING:
+    from tests.integration.router.conftest import MakeWorld, World
+
+EXTRA = ("x-request-id", "b3")
+KNOWN = (RoutingKey("0123456789abcdef"), RoutingKey("fedcba9876543210"))
+UNKNOWN = RoutingKey("5b175b175b175b17")
+
+keys = st.sampled_from((KNOWN[0], KNOWN[0], KNOWN[0], KNOWN[1], UNKNOWN))
+odd = st.sampled_from(("", "x", KNOWN[0].upper(), f"{KNOWN[0]}0", f"%30{KNOWN[0][1:]}", f"%3{KNOWN[0]}", '"', "a=b"))
+values = st.one_of(keys, keys, keys, odd)
+ows = st.sampled_from(("", "", " ", "\t"))
+names = st.sampled_from(("spurline-key", "spurline-key", "user", "spurline-key2", "Spurline-Key", "a%20b"))
+traces = st.one_of(
+    st.builds("5b17{}aabbccddeeff".format, keys), st.sampled_from(("0" * 32, "5b17", "A" * 32, "5b17" + "F" * 28))
+)
+
+
+@st.composite
+def member(draw: st.DrawFn) -> str:
+    around = [draw(ows) for _ in range(4)]
+    properties = draw(st.sampled_from(("", "", ";ttl=1", f";spurline-key={KNOWN[1]}", " ;a")))
+    equals = draw(st.sampled_from(("=", "=", "=", "")))
+    return f"{around[0]}{draw(names)}{around[1]}{equals}{around[2]}{draw(values)}{around[3]}{properties}"
+
+
+@st.composite
+def traceparent(draw: st.DrawFn) -> str:
+    version = draw(st.sampled_from(("00", "00", "01", "ff", "0")))
+    end = draw(st.sampled_from(("01", "00", "01-more", "1", "zz")))
+    parent = draw(st.sampled_from(("1122334455667788", "1122334455667788", "1")))
+    return f"{version}-{draw(traces)}-{parent}-{end}"
+
+
+def listed(item: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.lists(item, min_size=1, max_size=3).map(",".join)
+
+
+lines = st.one_of(
+    st.tuples(st.just("x-spurline-key"), listed(values)),
+    st.tuples(st.just("baggage"), listed(member())),
+    st.tuples(st.just("tracestate"), listed(member())),
+    st.tuples(st.just("traceparent"), listed(traceparent())),
+    st.tuples(st.just("b3"), st.builds("{}-1122334455667788-1".format, traces)),
+    st.tuples(st.just("x-request-id"), st.one_of(values, traces, st.just("5b170123-4567-89ab-cdef-aabbccddeeff"))),
+).map(lambda line: (line[0], line[1].strip(" \t")))
+requests = st.lists(lines, max_size=4)
+batches = st.lists(requests, min_size=20, max_size=20)
+once_each = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture
+async def told(make_world: MakeWorld) -> World:
+    world: World = await make_world(carriers=EXTRA)
+    await world.router.apply([KeyRoutes(key, key) for key in KNOWN])
+    return world
+
+
+def joined(headers: list[Header]) -> dict[str, str]:
+    """Headers by name, random parts of new trace and span ids left out."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name.lower()] = f"{found[name.lower()]},{value}" if name.lower() in found else value
+    return found
+
+
+def alike(text: str, other: str) -> bool:
+    """Whether two header values are the same, but for digits that are drawn at random."""
+    random = re.compile(r"(5b17[0-9a-f]{16}|0000)[0-9a-f]{12,28}(-[0-9a-f]{16})?")
+    return text == other or random.sub(r"\1", text) == random.sub(r"\1", other)
+
+
+async def check(world: World, headers: list[Header]) -> None:
+    answer = await world.client.get(world.url("users"), headers=headers)
+    reading = read(headers, EXTRA)
+    body = answer.json()
+    if reading.problem == "malformed":
+        assert (answer.status_code, body["error"]) == (421, "malformed routing key"), headers
+        assert body["carriers"] == list(reading.malformed), headers
+    elif reading.problem == "disagree":
+        assert (answer.status_code, body["error"]) == (421, "routing keys disagree"), headers
+        assert [said["carrier"] for said in body["carriers"]] == [carrier for carrier, _ in reading.found], headers
+    elif reading.key == UNKNOWN:
+        assert (answer.status_code, body["error"]) == (421, "unknown routing key"), headers
+    else:
+        assert answer.status_code == 200, headers
+        expected = joined(carry(headers, reading.key, EXTRA) if reading.key else headers)
+        sent = joined([(name, value) for name, value in body["headers"]])
+        for name, value in expected.items():
+            assert alike(sent.get(name, ""), value), (headers, name, sent.get(name), value)
+        if reading.key is None:
+            assert "x-spurline-key" not in sent, headers
+
+
+@once_each
+@given(batch=batches)
+async def test_router_and_twin_agree(told: World, batch: list[list[Header]]) -> None:
+    await asyncio.gather(*(check(told, headers) for headers in batch))
+
+
+@once_each
+@given(batch=batches)
+async def test_a_sent_key_is_read_back_by_both(told: World, batch: list[list[Header]]) -> None:
+    """What the router emits for a key holds it in every carrier, whatever else the request carried."""
+    for headers in batch:
+        if not (key := read(headers, EXTRA).key) or key == UNKNOWN:
+            continue
+        answer = await told.client.get(told.url("users"), headers=headers)
+        emitted = read([(name, value) for name, value in answer.json()["headers"]], EXTRA)
+        assert emitted.key == key, headers
+        assert set(emitted.carriers) == {"header", "baggage", "tracestate", "trace-id", "other"}, headers
+
+
+def test_the_twin_strips_what_it_carries() -> None:
+    for key in KNOWN:
+        assert read(strip(carry([("baggage", "a=1")], key, EXTRA), EXTRA), EXTRA).found == ()
+
+
+async def test_nothing_of_the_key_leaves_the_system(told: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host outside of loopback, played by a service here: only the address is taken for outside."""
+    monkeypatch.setattr("sandbox.router.clusters.Upstream.is_loopback", False)
+    away = Service("away", url=f"http://{told.peers['users'].address}")
+    router = Router(told.router._folder.parent / "egress", System("p", "away", {"away": away}, carriers=EXTRA))
+    try:
+        await router.start({})
+        await router.apply([KeyRoutes(KNOWN[0], KNOWN[0])])
+        since = await router.cursor()
+        url = "http://{}:{}".format(*router.address(CLIENT, "away"))
+        given = [("baggage", "user=7,other=1"), ("tracestate", "vendor=1"), *carry([], KNOWN[0], EXTRA)]
+        answer = await told.client.get(url, headers=given)
+        sent = [(name, value) for name, value in answer.json()["headers"]]
+        assert KNOWN[0] not in answer.text
+        assert "spurline" not in answer.text
+        assert read(sent, EXTRA).found == ()
+        assert joined(sent)["baggage"] == "user=7,other=1"
+        assert joined(sent)["tracestate"] == "vendor=1"
+        assert joined(sent)["host"] == told.peers["users"].address
+        assert alike(joined(sent)["traceparent"], joined(strip(given, EXTRA))["traceparent"])
+        assert (await told.client.get(url, headers={"x-spurline-key": UNKNOWN})).status_code == 421
+        (hop,) = (await router.window(KNOWN[0], since)).hops
+        assert (hop.served_by, hop.status) == ("baseline", 200)
+        assert (await told.client.get(url)).status_code == 200
+    finally:
+        await router.aclose()
