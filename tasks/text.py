@@ -9,7 +9,7 @@ import re
 _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x9c|\x1b\\)?"
-    r"|\x1b[ -/]+[0-~]|\x1b[@-Z\\-_]?"
+    r"|\x1b[ -/]*[0-~]?"
 )
 # What is left of C0 and C1 but \n and \t, the Unicode bidi controls with which a line can be made to read as another
 # one, and halves of surrogate pairs, which no stream can encode.

@@ -50,7 +50,7 @@ def parse(text: str, path: Path, *, first_line: int = 1) -> Any:
         return load(text)
     except MarkedYAMLError as error:
         # What is never closed is noticed at the end of the file: the place where it was opened helps more.
-        at_end = "end of stream" in (error.problem or "")
+        at_end = any(words in (error.problem or "") for words in ("end of stream", "<stream end>"))
         mark = (error.context_mark if at_end else None) or error.problem_mark or error.context_mark
         line = mark.line + first_line if mark else None
         what = " ".join(str(part) for part in (error.context, error.problem) if part) or "not valid YAML"
