@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tasks.errors import EnvironmentFault, ForkError, SpurlineError
@@ -109,34 +107,12 @@ def _system(error: OSError, argv: Sequence[str]) -> Failure:
 
 
 def _crash(error: BaseException, argv: Sequence[str]) -> Failure:
-    path = _write_crash(error, argv)
+    from harness.cli.crash import write_crash
+
+    path = write_crash(error, argv)
     where = f"the traceback is in {path}" if path else "the traceback could not be written anywhere"
     message = f"Spurline itself failed: {type(error).__name__}: {error}"
     return Failure("crash", message, f"{where}; please report it", 1)
-
-
-def _write_crash(error: BaseException, argv: Sequence[str]) -> Path | None:
-    import platform
-    import tempfile
-    import time
-    from importlib.metadata import version
-
-    from sandbox.exchanges import redact
-
-    lines = [
-        f"spurline {version('spurline')}, Python {platform.python_version()}, {platform.platform()}",
-        redact(f"arguments: {' '.join(argv)}"),
-        "".join(traceback.format_exception(error)),
-    ]
-    name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    for folder in (Path.cwd() / ".spurline", Path(tempfile.gettempdir())):
-        if folder.is_dir():
-            try:
-                (folder / name).write_text("\n".join(lines), encoding="utf-8", errors="backslashreplace")
-            except OSError:
-                continue
-            return folder / name
-    return None
 
 
 def _forgive_encodings() -> None:

@@ -125,7 +125,7 @@ def test_the_key_is_masked_unless_asked_for(shop: Shop, spurline: Spurline, box:
         shown = spurline("sandbox", *arguments, cwd=shop.root)
         assert shown.code == 0
         assert box["key"] not in shown.out + shown.err
-    assert box["key"][:4] + "…" in shown.out
+        assert f"{box['key'][:4]}…" in shown.out
 
 
 @pytest.mark.usefixtures("box")
