@@ -14,10 +14,10 @@ _SECRET_HEADER = re.compile(
 )
 _SECRET_FIELD = re.compile(
     r"(?i)(?:password|passwd|secret|token|api[_-]?key|authorization|credential|private[_-]?key)"
-    r"(?!ize)[\w.-]{0,64}(?P<quote>\\*[\"']|)\s{0,16}(?:=>|[:=])\s{0,16}"
+    r"(?!ize)[\w.-]{0,64}+(?P<quote>\\*[\"']|)\s{0,16}+(?:=>|[:=])\s{0,16}+"
 )
 _SECRET_LINE = re.compile(
-    r"(?im)(?P<name>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-api-key)[ \t]*:[ \t]*)(?!\[redacted)[^\r\n\"'\\]+"
+    r"(?im)(?P<name>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-api-key)[ \t]*:[ \t]*+)(?!\[redacted)[^\r\n\"'\\]+"
 )
 _SECRET_VALUE = re.compile(
     r"(?<![A-Za-z0-9_-])(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
