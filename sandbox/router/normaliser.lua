@@ -7,7 +7,7 @@
 -- of a look-up does not depend on how many keys there are.
 --   KEYS: key -> "b" (known); key.N -> "ip:port generation" or "x" (planted fault), N the service's number; "@slot" -> key
 --   SERVICES: baseline cluster -> {number = ".N", forks = cluster, host = authority outside of this machine or nil}
---   OUTSIDE: whether any service has a host; EXTRA: further carriers; INGRESS: whether this is the keyed ingress
+--   EXTRA: further carriers; INGRESS: whether this is the keyed ingress
 
 local MARK = "5b17"
 local MEMBER = "spurline-key"
@@ -16,7 +16,20 @@ local REFUSED, FAULT, FAILED_PRECONDITION = "421", "503", "9"
 local find, sub, match, gmatch, gsub = string.find, string.sub, string.match, string.gmatch, string.gsub
 local format, random, concat = string.format, math.random, table.concat
 
+local HEADER, BAGGAGE, TRACESTATE, TRACE_ID, OTHER = 1, 2, 4, 8, 16
+local BITS = { header = HEADER, baggage = BAGGAGE, tracestate = TRACESTATE, ["trace-id"] = TRACE_ID, other = OTHER }
+local SETS = {} -- set of carriers, as bits -> their names
+for set = 0, 31 do
+  local names = {}
+  for _, name in ipairs({ "header", "baggage", "tracestate", "trace-id", "other" }) do
+    if bit.band(set, BITS[name]) ~= 0 then names[#names + 1] = name end
+  end
+  SETS[set] = concat(names, ",")
+end
+
 math.randomseed(SEED)
+-- Each request leaves a little garbage in a small heap: collect seldom. It stays within some megabytes.
+collectgarbage("setpause", 1000)
 
 local function is_key(text)
   return #text == 16 and not find(text, "[^0-9a-f]")
@@ -51,7 +64,7 @@ local function traceparent(text)
   end
 end
 
--- What the carriers say. `seen` is keyed by key; `order` lists {carrier, key}; `bad` lists carriers.
+-- What the carriers say: `order` lists {carrier, key}, as they are believed; `bad` lists carriers without a true key.
 local function note(found, carrier, key)
   if not is_key(key) then
     found.bad[#found.bad + 1] = carrier
@@ -86,42 +99,74 @@ local function read_other(found, text)
   end
 end
 
-local function read(headers)
-  local own, baggage = headers:get("x-spurline-key"), headers:get("baggage")
-  local state, parent = headers:get("tracestate"), headers:get("traceparent")
-  local found
-  local function start() found = found or { order = {}, bad = {} } return found end
-  if own then read_list(start(), own) end
-  if baggage and find(baggage, MEMBER, 1, true) then read_members(start(), "baggage", baggage, true) end
-  if state and find(state, MEMBER, 1, true) then read_members(start(), "tracestate", state, false) end
+-- The slow and complete way to read what the carriers say; nil where none holds anything.
+local function read(headers, own, baggage, state, parent)
+  local found = { order = {}, bad = {} }
+  if own then read_list(found, own) end
+  if baggage and find(baggage, MEMBER, 1, true) then read_members(found, "baggage", baggage, true) end
+  if state and find(state, MEMBER, 1, true) then read_members(found, "tracestate", state, false) end
   if parent and find(parent, MARK, 1, true) then
     local trace = traceparent(parent)
-    if trace and sub(trace, 1, 4) == MARK then note(start(), "trace-id", sub(trace, 5, 20)) end
+    if trace and sub(trace, 1, 4) == MARK then note(found, "trace-id", sub(trace, 5, 20)) end
   end
   for i = 1, #EXTRA do
     local value = headers:get(EXTRA[i])
-    if value then read_other(start(), value) end
+    if value then read_other(found, value) end
   end
-  return found, own, baggage, state, parent
+  if #found.order > 0 or #found.bad > 0 then return found end
 end
 
-local function names(order)
-  local list, last = {}, nil
-  for i = 1, #order do
-    if order[i][1] ~= last then
-      last = order[i][1]
-      list[#list + 1] = last
+-- The quick way, for carriers in just the form in which this router emits them: key and set, or nil to look closely.
+local function glance(own, baggage, state, parent)
+  local key, set, at = nil, 0, nil
+  if own then
+    if not is_key(own) then return end
+    key, set = own, HEADER
+  end
+  if baggage then
+    at = find(baggage, MEMBER, 1, true)
+    if at then
+      if at > 1 and sub(baggage, at - 1, at - 1) ~= "," then return end
+      key = key or sub(baggage, at + 13)
+      if sub(baggage, at + 12) ~= "=" .. key then return end
+      set = set + BAGGAGE
     end
   end
-  return list
+  if state and find(state, MEMBER, 1, true) then
+    key = key or sub(state, 14, 29)
+    if sub(state, 1, 29) ~= MEMBER .. "=" .. key or find(state, MEMBER, 2, true) then return end
+    if #state > 29 and sub(state, 30, 30) ~= "," then return end
+    set = set + TRACESTATE
+  end
+  if parent and find(parent, MARK, 1, true) then
+    if #parent ~= 55 or not find(parent, "^00%-[0-9a-f]+%-[0-9a-f]+%-%x%x$") or sub(parent, 36, 36) ~= "-" then return end
+    if sub(parent, 4, 7) == MARK then
+      key = key or sub(parent, 8, 23)
+      if sub(parent, 8, 23) ~= key then return end
+      set = set + TRACE_ID
+    end
+  end
+  if key and is_key(key) then return key, set end
+end
+
+local function set_of(order)
+  local set = 0
+  for i = 1, #order do set = bit.bor(set, BITS[order[i][1]] or 0) end
+  return set
 end
 
 local function quoted(list)
   return '["' .. concat(list, '","') .. '"]'
 end
 
-local function record(handle, keys, order, served)
-  handle:streamInfo():dynamicMetadata():set("spurline", "r", keys .. "|" .. concat(names(order), ",") .. "|" .. served)
+local function order_of(set, key)
+  local order = {}
+  for name in gmatch(SETS[set or 0], "[^,]+") do order[#order + 1] = { name, key } end
+  return order
+end
+
+local function record(handle, keys, set, served)
+  handle:streamInfo():dynamicMetadata():set("spurline", "r", keys .. "|" .. SETS[set] .. "|" .. served)
 end
 
 -- Envoy turns the answer to a gRPC call into a status of its own, which would be UNKNOWN for 421: say what it is.
@@ -142,7 +187,7 @@ local function refuse(handle, found, body)
       keys[#keys + 1] = key
     end
   end
-  record(handle, concat(keys, ","), found.order, "r")
+  record(handle, concat(keys, ","), set_of(found.order), "r")
   answer(handle, REFUSED, body)
 end
 
@@ -160,30 +205,30 @@ local function refuse_disagreement(handle, found)
     .. '],"hint":"send one routing key; every carrier of a request must hold the same"}')
 end
 
-local function refuse_unknown(handle, found, key)
-  refuse(handle, found, '{"error":"unknown routing key","key":"' .. masked(key)
+local function refuse_unknown(handle, key, set)
+  record(handle, key, set, "r")
+  answer(handle, REFUSED, '{"error":"unknown routing key","key":"' .. masked(key)
     .. '","hint":"the sandbox has expired, was deleted or never was; create it again and use its new key"}')
 end
 
 -- The carriers of the next hop, each only touched where it does not hold the key yet.
-local function emit(headers, key, order, own, baggage, state, parent)
-  local holds = {}
-  for i = 1, #order do holds[order[i][1]] = true end
+local function emit(headers, key, set, own, baggage, state, parent)
   if own ~= key then headers:replace("x-spurline-key", key) end
-  if not holds["baggage"] then
+  if bit.band(set, BAGGAGE) == 0 then
     local member = MEMBER .. "=" .. key
     if baggage and trim(baggage) ~= "" then member = baggage .. "," .. member end
     headers:replace("baggage", member)
   end
-  if not holds["tracestate"] then
+  if bit.band(set, TRACESTATE) == 0 then
     local member = MEMBER .. "=" .. key
     if state and trim(state) ~= "" then member = member .. "," .. state end
     headers:replace("tracestate", member)
   end
-  if holds["trace-id"] and #EXTRA == 0 then return end
+  local traced = bit.band(set, TRACE_ID) ~= 0
+  if traced and #EXTRA == 0 then return end
   local trace, span
   if parent then trace, span = traceparent(parent) end
-  if not holds["trace-id"] then
+  if not traced then
     local tail = trace and sub(trace, 21) or hex(12)
     trace, span = MARK .. key .. tail, span or hex(16)
     headers:replace("traceparent", "00-" .. trace .. "-" .. span .. "-01")
@@ -228,61 +273,67 @@ local function strip(headers, baggage, state, parent)
   end
 end
 
+-- The one key that all carriers agree on; nil where the request was refused.
 local function settle(handle, found)
-  local first = found.order[1]
   if #found.bad > 0 then return refuse_malformed(handle, found) end
+  local key = found.order[1][2]
   for i = 2, #found.order do
-    if found.order[i][2] ~= first[2] then return refuse_disagreement(handle, found) end
+    if found.order[i][2] ~= key then return refuse_disagreement(handle, found) end
   end
-  return first[2]
+  return key
 end
 
 -- Who serves a key that is known: a fork, or the baseline, which is where the request goes already.
-local function route(handle, headers, service, key, entry, order)
-  if entry == "b" then return record(handle, key, order, "b") end
-  local address, generation = match(entry, "^(%S+) (%d+)$")
-  handle:streamInfo():dynamicMetadata():set("spurline", "d", address)
+local function route(handle, headers, service, key, entry, set)
+  if entry == "b" then return record(handle, key, set, "b") end
+  local space = find(entry, " ", 1, true)
+  handle:streamInfo():dynamicMetadata():set("spurline", "d", sub(entry, 1, space - 1))
   headers:replace("x-spurline-cluster", service.forks)
   handle:clearRouteCache()
-  record(handle, key, order, "f" .. generation)
+  record(handle, key, set, "f" .. sub(entry, space + 1))
 end
 
--- What the ingress adds to what the client said: the key of the slot that the request came in by.
-local function enter(handle, headers, found)
-  local key = KEYS["@" .. (headers:get("x-spurline-slot") or "")]
-  found = found or { order = {}, bad = {} }
-  if not key then
-    return nil, refuse(handle, found,
+-- Key and set of carriers of a request by the ingress: what the client said, and the key of the slot it came in by.
+local function enter(handle, headers, key, set, found)
+  local own = KEYS["@" .. (headers:get("x-spurline-slot") or "")]
+  if not own then
+    return refuse(handle, found or { order = order_of(set, key) },
       '{"error":"no sandbox at this address","hint":"it has expired or was deleted; create it again"}')
   end
-  local all = { { "ingress", key } }
-  for i = 1, #found.order do all[i + 1] = found.order[i] end
-  return { order = all, bad = found.bad, sent = found.order }
+  if key == own then return key, set end
+  if not key and not found then return own, 0 end
+  found = found or { order = order_of(set, key), bad = {} }
+  set = set_of(found.order)
+  table.insert(found.order, 1, { "ingress", own })
+  return settle(handle, found), set
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local found, own, baggage, state, parent = read(headers)
-  if not found and not INGRESS and not OUTSIDE then return end
+  local own, baggage = headers:get("x-spurline-key"), headers:get("baggage")
+  local state, parent = headers:get("tracestate"), headers:get("traceparent")
+  local key, set, found
+  if #EXTRA == 0 then key, set = glance(own, baggage, state, parent) end
+  if not key then found = read(headers, own, baggage, state, parent) end
   local service = SERVICES[headers:get("x-spurline-cluster")]
   if service.host then headers:replace(":authority", service.host) end
   if INGRESS then
-    found = enter(handle, headers, found)
-  elseif not found then
+    key, set = enter(handle, headers, key, set, found)
+  elseif found then
+    key, set = settle(handle, found), set_of(found.order)
+  elseif not key then
     return
   end
-  local key = settle(handle, found)
-  local order = found.sent or found.order
   local entry = KEYS[key .. service.number] or KEYS[key]
-  if not entry and REFUSE_UNKNOWN then return refuse_unknown(handle, found, key) end
+  if not entry and REFUSE_UNKNOWN then return refuse_unknown(handle, key, set) end
   if entry == "x" then
-    record(handle, key, order, "x")
+    record(handle, key, set, "x")
     return answer(handle, FAULT, '{"error":"planted fault","hint":"the router answers for this service, on purpose"}')
   end
   if service.host then
     strip(headers, baggage, state, parent)
   elseif entry then
-    emit(headers, key, order, own, baggage, state, parent)
+    emit(headers, key, set, own, baggage, state, parent)
   end
-  route(handle, headers, service, key, entry or "b", order)
+  route(handle, headers, service, key, entry or "b", set)
 end

@@ -134,7 +134,6 @@ class Routes:
         constants = lua.constants(
             KEYS=keys,
             SERVICES=services,
-            OUTSIDE=any(service.host for service in self.services),
             EXTRA=[name.lower() for name in self.carriers],
             REFUSE_UNKNOWN=self.refuse_unknown,
             INGRESS=ingress,

@@ -38,6 +38,7 @@ async def test_the_same_key_may_come_along_but_no_other(world: World) -> None:
     assert same.status_code == 200
     other = await world.client.get(url, headers={"baggage": f"spurline-key={new_key()}"})
     assert (other.status_code, other.json()["error"]) == (421, "routing keys disagree")
+    assert [said["carrier"] for said in other.json()["carriers"]] == ["ingress", "baggage"]
 
 
 async def test_a_slot_that_nobody_has_is_refused(world: World) -> None:
