@@ -71,7 +71,7 @@ class _Assembly:
             build=build,
             link=program.link if program else (),
             env=env,
-            protocol=Sourced("http2", f"gRPC is served, {program.grpc}") if program and program.grpc else None,
+            protocol=self._protocol(),
             ready=self._ready(),
             todos=tuple(dict.fromkeys(self.todos)),
         )
@@ -147,9 +147,20 @@ class _Assembly:
                     f"${{url:{service}}} in env or command"
                 )
 
+    def _protocol(self) -> Sourced[str] | None:
+        program = self.program
+        if program is not None and program.grpc is not None:
+            return Sourced("http2", f"gRPC is served, {program.grpc}")
+        if program is not None and program.http2 is not None:
+            return Sourced("http2", f"served without TLS, {program.http2}")
+        return None
+
     def _ready(self) -> Sourced[str] | None:
         if self.component is not None and self.component.ready is not None:
             return self.component.ready
+        if self.program is not None and self.program.http2 is not None and self.program.grpc is None:
+            # A probe speaks HTTP/1.1, which a server of HTTP/2 need not answer.
+            return Sourced("tcp", self.program.http2)
         grpc = self.program is not None and self.program.grpc is not None
         pattern = _GRPC_HEALTH if grpc else _HEALTH_PATH
         for path in self.code:

@@ -52,6 +52,8 @@ class Program:
     shared: tuple[Sourced[str], ...] = ()
     grpc: str | None = None
     """Where it was seen to serve gRPC."""
+    http2: str | None = None
+    """Where it was seen to serve HTTP/2 without TLS, other than for gRPC."""
     listens: bool = True
     """Whether its code was seen to listen, or may."""
     code: tuple[str, ...] = ()

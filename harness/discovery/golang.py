@@ -21,6 +21,7 @@ _LISTENS = re.compile(
 )
 _GRPC = re.compile(r"\bgrpc\.NewServer\(|\.Register\w+(?<!Handler)Server\(")
 _HTTP = re.compile(r"\b(?:ListenAndServe(?:TLS)?\(|http\.Serve\(|gin\.(?:Default|New)\(|fiber\.New\(|echo\.New\()")
+_HTTP2 = re.compile(r"\bh2c\.NewHandler\(|http\.Server\{[^}]*\bProtocols:")
 _SUBCOMMAND = re.compile(r"cobra\.Command\{[^}]*?\bUse:\s*\"([a-z][\w-]*)", re.DOTALL)
 _SERVES = re.compile(r"(?i)\bserver\b|ListenAndServe|\.Listen\(|\.Serve\(")
 _PLAIN_NAMES: Final = frozenset({"cmd", "main", "app", "server", "src", "service", "api", "http", "."})
@@ -65,6 +66,7 @@ def _program(
     source = f"{main}:{line_of(texts[main], _at(_MAIN, texts[main]))}"
     written = {p: t for p, t in texts.items() if not p.endswith(".pb.go")}
     grpc = next((f"{p}:{line_of(t, _at(_GRPC, t))}" for p, t in written.items() if _GRPC.search(t)), None)
+    http2 = next((f"{p}:{line_of(t, _at(_HTTP2, t))}" for p, t in written.items() if _HTTP2.search(t)), None)
     both = grpc is not None and any(_HTTP.search(text) for text in texts.values())
     links = [folder for folder in ignored.values() if any(_within(place, folder.value) for place in closure)]
     if (vendor := ignored.get(posixpath.normpath(f"{module}/vendor"))) is not None:
@@ -80,6 +82,7 @@ def _program(
         link=tuple(links),
         shared=tuple(_shared(tree, cwd, module, closure, modules, {link.value for link in links})),
         grpc=grpc,
+        http2=http2,
         listens=any(_LISTENS.search(text) for text in texts.values()),
         code=code,
         todos=("serves HTTP and gRPC; if on two ports, they are two services to the router",) if both else (),
