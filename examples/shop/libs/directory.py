@@ -1,13 +1,14 @@
 """The users service as its neighbours see it.
 
-`/v2` is preferred, and `/v1` asked where a users service does not speak `/v2` yet.
+It says which versions of its interface it speaks, and `/v2` is preferred. The answer is not kept: the users service
+that answers the next request may be another one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chassis.client import Neighbour
+from chassis.client import Neighbour, Reply
 from chassis.refusal import Refusal
 
 
@@ -28,13 +29,17 @@ class Directory:
 
     def find(self, user_id: int) -> User:
         """The user, or a refusal with 404."""
-        reply = self._users.get(f"/v2/users/{user_id}")
+        spoken = _expect(self._users.get("/versions")).json["versions"]
+        version = "v2" if "v2" in spoken else "v1"
+        reply = self._users.get(f"/{version}/users/{user_id}")
         if reply.status == 404:
-            reply = self._users.get(f"/v1/users/{user_id}")
-        if reply.status in (404, 410):
             raise Refusal(404, f"there is no user {user_id}")
-        if not reply.ok:
-            raise Refusal(502, "users failed", f"users answered {reply.status}")
-        record = reply.json
+        record = _expect(reply).json
         name = record.get("name") or f"{record['given_name']} {record['family_name']}"
         return User(record["id"], name, record["email"], record.get("currency"))
+
+
+def _expect(reply: Reply) -> Reply:
+    if not reply.ok:
+        raise Refusal(502, "users failed", f"users answered {reply.status}")
+    return reply

@@ -16,6 +16,10 @@ def test_v2_finds_users_by_email(shop: Any) -> None:
     assert [user["family_name"] for user in found] == ["Hopper"]
 
 
+def test_the_service_says_that_it_speaks_v2_only(shop: Any) -> None:
+    assert shop.get("/versions", service="users").json == {"versions": ["v2"]}
+
+
 def test_v1_is_gone_and_names_its_successor(shop: Any) -> None:
     answer = shop.get("/v1/users/7", service="users")
     assert answer.status == 410

@@ -30,6 +30,10 @@ def test_a_user_is_shown(app: App) -> None:
     assert answer.json["currency"] == "GBP"
 
 
+def test_the_service_says_what_it_speaks(app: App) -> None:
+    assert app.call("GET", "/versions").json == {"versions": ["v1"]}
+
+
 def test_v1_says_that_it_is_deprecated(app: App) -> None:
     assert app.call("GET", "/v1/users/1").headers["deprecation"] == "true"
 

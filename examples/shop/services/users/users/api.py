@@ -10,6 +10,10 @@ from users.store import User, UserStore
 def create_app(store: UserStore) -> App:
     app = App("users")
 
+    @app.route("GET", "/versions")
+    def versions(request: Request) -> Answer:
+        return Answer({"versions": ["v1"]})
+
     @app.route("GET", "/v1/users/{user_id}")
     def show(request: Request, user_id: str) -> Answer:
         return Answer(_v1(_find(store, user_id)), headers={"deprecation": "true"})
