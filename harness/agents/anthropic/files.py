@@ -12,6 +12,8 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +27,10 @@ from anthropic.lib.tools.agent_toolset import (
     beta_write_tool,
     resolve_path,
 )
+from pydantic import ValidationError
 
 from harness.agents.anthropic import search
-from harness.agents.anthropic.tools import Answer, Tool, fit
+from harness.agents.anthropic.tools import Answer, Tool, fit, misfit
 from harness.confine import run, scrubbed_env
 
 _GREP_TIMEOUT_S: Final = 30.0
@@ -48,35 +51,62 @@ _DESCRIPTIONS: Final = {
 }
 
 
+_WORKTREE: ContextVar[str] = ContextVar("worktree")
+
+
+class _Worktree:
+    """The work tree of whoever calls, as a path: the SDK builds its tools for one folder, and that takes too long to
+    be done once a ticket."""
+
+    def __fspath__(self) -> str:
+        return _WORKTREE.get()
+
+
+@cache
+def _sdk() -> tuple[AgentToolContext, Mapping[str, BetaAsyncFunctionTool[Any]]]:
+    context = AgentToolContext(workdir=_Worktree())
+    makers = (beta_read_tool, beta_write_tool, beta_edit_tool, beta_glob_tool, beta_grep_tool)
+    return context, {tool.name: tool for tool in (make(context) for make in makers)}
+
+
 def file_tools(worktree: Path) -> list[Tool]:
     """The five file tools of one worktree."""
     root = worktree.resolve()
-    context = AgentToolContext(workdir=root)
-    reading = [
-        _sdk_tool(beta_read_tool(context), root, "file_path"),
-        _sdk_tool(beta_glob_tool(context), root, "pattern"),
+    return [
+        _sdk_tool("read", root, "file_path"),
+        _writing(_sdk_tool("write", root, "file_path"), root),
+        _writing(_sdk_tool("edit", root, "file_path"), root),
+        _sdk_tool("glob", root, "pattern"),
+        _grep(root),
     ]
-    writing = [
-        _writing(_sdk_tool(make(context), root, "file_path"), root) for make in (beta_write_tool, beta_edit_tool)
-    ]
-    return [reading[0], *writing, reading[1], _grep(context, root)]
 
 
-def _sdk_tool(tool: BetaAsyncFunctionTool[Any], root: Path, shown: str) -> Tool:
+def _sdk_tool(name: str, root: Path, shown: str) -> Tool:
+    tool = _sdk()[1][name]
+
     async def answer(given: Mapping[str, Any]) -> Answer:
         # The SDK's tools read and write on the spot: not in our loop.
         return await asyncio.to_thread(asyncio.run, _answer(tool, root, given))
 
-    return Tool(tool.name, _DESCRIPTIONS[tool.name], _lean(tool.input_schema), answer, _showing(shown))
+    return Tool(name, _DESCRIPTIONS[name], _lean(name), answer, _showing(shown))
+
+
+def _resolved(root: Path, path: str) -> Path:
+    """`path` as the SDK resolves it. Raises ValueError where it leads out of the work tree."""
+    _WORKTREE.set(str(root))
+    return resolve_path(_sdk()[0], path)
 
 
 async def _answer(tool: BetaAsyncFunctionTool[Any], root: Path, given: Mapping[str, Any]) -> Answer:
+    _WORKTREE.set(str(root))
     try:
         content = await tool.call(dict(given))
     except ToolError as error:
         return Answer(_text(error.content, root), is_error=True)
     except ValueError as error:
-        return Answer(fit(f"{tool.name}: {error}", redacted=False), is_error=True)
+        cause = error.__cause__
+        said = misfit(tool.name, cause) if isinstance(cause, ValidationError) else f"{tool.name}: {error}"
+        return Answer(fit(said, redacted=False), is_error=True)
     if isinstance(content, str):
         return Answer(_text(content, root))
     return Answer([dict(block) for block in content])
@@ -95,21 +125,21 @@ def _writing(tool: Tool, root: Path) -> Tool:
 def _in_git(path: str, root: Path) -> bool:
     """Whether `path`, as written or as it resolves, lies in a `.git` of any spelling that a disk may fold together."""
     try:
-        resolved = resolve_path(AgentToolContext(workdir=root), path)
+        resolved = _resolved(root, path)
     except (ValueError, OSError):
         return False
     parts = (*Path(path).parts, *resolved.relative_to(root).parts)
     return any(part.casefold().rstrip(". ") == ".git" for part in parts)
 
 
-def _grep(context: AgentToolContext, root: Path) -> Tool:
+def _grep(root: Path) -> Tool:
     async def answer(given: Mapping[str, Any]) -> Answer:
         pattern, path = given.get("pattern"), given.get("path") or "."
         if not isinstance(pattern, str) or not isinstance(path, str):
             return Answer("grep: `pattern` is wanted, a text; `path`, if given, is a text", is_error=True)
         try:
             re.compile(pattern)
-            target = resolve_path(context, path)
+            target = _resolved(root, path)
         except (re.error, ValueError, OverflowError, RecursionError) as error:
             return Answer(f"grep: {error}", is_error=True)
         argv = [sys.executable, "-I", search.__file__, pattern, str(target.relative_to(root))]
@@ -119,8 +149,7 @@ def _grep(context: AgentToolContext, root: Path) -> Tool:
             return Answer(f"grep: no end within {_GREP_TIMEOUT_S:g} s: use a simpler expression", is_error=True)
         return Answer(_text(found.output or "no matches", root), is_error=found.code not in (0, 1))
 
-    tool = beta_grep_tool(context)
-    return Tool(tool.name, _DESCRIPTIONS["grep"], _lean(tool.input_schema), answer, _showing("pattern", "path"))
+    return Tool("grep", _DESCRIPTIONS["grep"], _lean("grep"), answer, _showing("pattern", "path"))
 
 
 def _text(content: Any, root: Path) -> str:
@@ -130,13 +159,13 @@ def _text(content: Any, root: Path) -> str:
     return fit(text.replace(f"{root}/", ""), redacted=False)
 
 
-def _lean(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The SDK's schema without the words that it was generated with."""
-    properties = {
-        name: {key: value for key, value in prop.items() if key != "title"}
-        for name, prop in schema["properties"].items()
-    }
-    return {"type": "object", "properties": properties, "required": list(schema.get("required", []))}
+@cache
+def _lean(name: str) -> Mapping[str, Any]:
+    """The SDK's schema of a tool without the words that it was generated with."""
+    schema = dict(_sdk()[1][name].input_schema)
+    properties: Any = schema["properties"]
+    lean = {key: {word: value for word, value in prop.items() if word != "title"} for key, prop in properties.items()}
+    return {"type": "object", "properties": lean, "required": schema.get("required", [])}
 
 
 def _showing(*names: str) -> Callable[[Mapping[str, Any]], str]:

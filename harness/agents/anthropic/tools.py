@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -79,7 +80,7 @@ def own_tool(
         try:
             return Answer(fit(await answer(shape.model_validate(given)), redacted=redacted))
         except ValidationError as error:
-            return Answer(_explained(name, error), is_error=True)
+            return Answer(misfit(name, error), is_error=True)
         except Declined as declined:
             return Answer(fit(str(declined), redacted=redacted), is_error=True)
 
@@ -97,6 +98,7 @@ def by_name(tools: Iterable[Tool]) -> Mapping[str, Tool]:
     return {tool.name: tool for tool in tools}
 
 
+@cache
 def _schema(shape: type[ToolInput]) -> dict[str, Any]:
     schema = shape.model_json_schema()
     schema.pop("title", None)
@@ -106,7 +108,8 @@ def _schema(shape: type[ToolInput]) -> dict[str, Any]:
     return schema
 
 
-def _explained(name: str, error: ValidationError) -> str:
+def misfit(name: str, error: ValidationError) -> str:
+    """What is wrong with a tool's input, in words that say how to mend it."""
     problems = (
         f"- {'.'.join(str(part) for part in problem['loc']) or 'input'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_context=False, include_input=False)

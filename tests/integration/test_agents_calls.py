@@ -1,0 +1,213 @@
+"""One model call against a real server: what is repeated, what is charged, what is told to the user."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from harness.agents.anthropic.client import CallLimits, ModelClient, OutOfBudget, Reply
+from harness.agents.anthropic.layout import system_blocks
+from harness.agents.anthropic.refusals import TooLong
+from harness.agents.meter import CallFailed, OpenMeter
+from harness.agents.rehearsal.server import serve_rehearsal
+from tasks.errors import ModelError
+
+QUICK = CallLimits(wall_s=20, idle_s=0.3, tries=4, first_wait_s=0.001, longest_wait_s=0.01, longest_retry_after_s=0.01)
+OPENING = [{"role": "user", "content": [{"type": "text", "text": "Ticket one: do it"}]}]
+
+
+class WatchedMeter(OpenMeter):
+    """An open meter that notes what passes through its slots, and refuses after so many tries."""
+
+    def __init__(self, tries: int = 100) -> None:
+        super().__init__(calls_in_flight=1)
+        self.tries_left, self.troubles, self.held = tries, list[str](), 0
+
+    def refuse(self, ticket: str) -> str | None:
+        self.tries_left -= 1
+        return "the ticket's budget is used up" if self.tries_left < 0 else None
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        async with super().slot():
+            self.held += 1
+            try:
+                yield
+            except CallFailed as failed:
+                self.troubles.append(failed.trouble)
+                raise
+            finally:
+                self.held -= 1
+
+
+@pytest.fixture
+async def base_url(tmp_path: Path) -> AsyncIterator[str]:
+    (tmp_path / "one.yaml").write_text("ticket: one\nturns: [{say: Good morning to all of you who read this.}]\n")
+    async with serve_rehearsal(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def meter() -> WatchedMeter:
+    return WatchedMeter()
+
+
+async def order(base_url: str, *faults: dict[str, Any]) -> None:
+    async with httpx.AsyncClient() as http:
+        (await http.post(f"{base_url}/_faults", json={"next": faults})).raise_for_status()
+
+
+async def call(
+    base_url: str, meter: WatchedMeter, *, limits: CallLimits = QUICK, messages: Any = OPENING, key: str | None = "any"
+) -> Reply:
+    client = ModelClient(
+        model="claude-sonnet-5-5", max_tokens=100, meter=meter, base_url=base_url, api_key=key, limits=limits
+    )
+    async with client:
+        return await client.call("one", system=system_blocks("You work."), tools=[], messages=messages)
+
+
+async def test_an_answer_is_charged_with_its_price(base_url: str, meter: WatchedMeter) -> None:
+    reply = await call(base_url, meter)
+    assert reply.content == [{"type": "text", "text": "Good morning to all of you who read this."}]
+    ((ticket, charged),) = meter.calls
+    assert (ticket, charged, charged.stop_reason) == ("one", reply.call, "end_turn")
+    assert charged.priced
+    assert charged.cost_usd > 0
+    assert charged.output_tokens > 0
+    assert charged.cache_write_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("faults", "troubles"),
+    [
+        ([{"status": 429, "retry_after": 3600}], ["rate_limited"]),
+        ([{"status": 529}, {"status": 500}, {"status": 408}], ["overloaded"] * 3),
+        ([{"cut": True}], ["unreachable"]),
+        ([{"garbage": True}], ["garbled"]),
+        ([{"stall_s": 60}], ["unreachable"]),
+    ],
+)
+async def test_what_may_pass_is_repeated(
+    base_url: str, meter: WatchedMeter, faults: list[dict[str, Any]], troubles: list[str]
+) -> None:
+    await order(base_url, *faults)
+    assert (await call(base_url, meter)).stop_reason == "end_turn"
+    assert meter.troubles == troubles
+
+
+@pytest.mark.parametrize("broken", [{"cut": True}, {"garbage": True}, {"stall_s": 60}])
+async def test_an_answer_that_broke_off_is_charged_too(
+    base_url: str, meter: WatchedMeter, broken: dict[str, Any]
+) -> None:
+    await order(base_url, broken)
+    await call(base_url, meter)
+    assert [charged.stop_reason for _, charged in meter.calls] == ["broken", "end_turn"]
+    assert meter.calls[0][1].cost_usd > 0
+
+
+async def test_the_wall_limit_ends_a_call_that_keeps_talking(base_url: str, meter: WatchedMeter) -> None:
+    await order(base_url, {"stall_s": 60})
+    limits = CallLimits(wall_s=0.3, idle_s=60, tries=2, first_wait_s=0.001)
+    assert (await call(base_url, meter, limits=limits)).stop_reason == "end_turn"
+    assert meter.troubles == ["unreachable"]
+
+
+async def test_after_the_last_try_it_is_an_error_of_the_environment(base_url: str, meter: WatchedMeter) -> None:
+    await order(base_url, *[{"status": 529}] * 4)
+    with pytest.raises(ModelError, match="no answer in 4 tries; the last one: overloaded") as raised:
+        await call(base_url, meter)
+    assert raised.value.exit_code == 3
+    assert meter.troubles == ["overloaded"] * 4
+
+
+async def test_a_server_that_is_not_there_is_tried_again_too(meter: WatchedMeter) -> None:
+    with pytest.raises(ModelError, match="the connection failed"):
+        await call("http://127.0.0.1:9", meter)
+    assert meter.troubles == ["unreachable"] * 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "hint"),
+    [
+        ({"status": 400, "message": "tools.0: bad"}, r"refused the call \(400\): tools.0: bad", "its words"),
+        ({"status": 400, "message": "Your credit balance is too low"}, "credit balance", "no credit left"),
+        ({"status": 401}, "invalid x-api-key", "ANTHROPIC_API_KEY"),
+        ({"status": 403}, "permission", "permissions"),
+        ({"status": 404, "message": "model: nope"}, "model: nope", "agent.model"),
+    ],
+)
+async def test_what_cannot_pass_is_told_once(
+    base_url: str, meter: WatchedMeter, fault: dict[str, Any], said: str, hint: str
+) -> None:
+    await order(base_url, fault)
+    with pytest.raises(ModelError, match=said) as raised:
+        await call(base_url, meter)
+    assert hint in raised.value.hint
+    assert (meter.troubles, meter.calls) == ([], [])
+
+
+async def test_a_conversation_that_outgrew_the_model_is_a_signal(base_url: str, meter: WatchedMeter) -> None:
+    await order(base_url, {"status": 400, "message": "prompt is too long: 210000 tokens > 200000 maximum"})
+    with pytest.raises(TooLong):
+        await call(base_url, meter)
+
+
+async def test_without_any_key_it_says_which_one(
+    base_url: str, meter: WatchedMeter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ModelError) as raised:
+        await call(base_url, meter, key=None)
+    assert "ANTHROPIC_API_KEY" in raised.value.hint
+
+
+async def test_the_environment_is_used_as_users_of_the_sdk_expect(
+    base_url: str, meter: WatchedMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", base_url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
+    async with ModelClient(model="claude-x", max_tokens=100, meter=meter) as client:
+        reply = await client.call("one", system=[], tools=[], messages=OPENING)
+    assert (reply.stop_reason, reply.call.priced, reply.call.cost_usd) == ("end_turn", False, 0.0)
+
+
+async def test_the_meter_is_asked_before_every_try(base_url: str) -> None:
+    meter = WatchedMeter(tries=2)
+    await order(base_url, *[{"status": 529}] * 4)
+    with pytest.raises(OutOfBudget, match="the ticket's budget is used up"):
+        await call(base_url, meter)
+    assert meter.troubles == ["overloaded"] * 2
+
+
+async def test_no_slot_is_held_while_waiting(base_url: str, meter: WatchedMeter) -> None:
+    await order(base_url, {"status": 429, "retry_after": 600})
+    patient = CallLimits(tries=2, first_wait_s=0.001, longest_retry_after_s=600)
+    waiting = asyncio.create_task(call(base_url, meter, limits=patient))
+    while not meter.troubles:  # noqa: ASYNC110 - ends by the test's own time limit
+        await asyncio.sleep(0.01)
+    # The only slot is free for another agent's call.
+    assert (await call(base_url, meter)).stop_reason == "end_turn"
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_cancelled_call_gives_its_slot_back(base_url: str, meter: WatchedMeter) -> None:
+    await order(base_url, {"stall_s": 60})
+    patient = CallLimits(idle_s=60)
+    stalled = asyncio.create_task(call(base_url, meter, limits=patient))
+    while not meter.held:  # noqa: ASYNC110 - ends by the test's own time limit
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    stalled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stalled
+    assert meter.held == 0
+    assert (await call(base_url, meter)).stop_reason == "end_turn"
