@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +36,19 @@ from tasks.errors import SandboxError, SpurlineError
 IDLE_LIMIT_S: Final = 30.0
 _TICK_S: Final = 0.2
 _LAST_ANSWERS_S: Final = 5
+_KEEP_ALIVE_S: Final = 24 * 3600
+"""Clients close idle connections, never the keeper: it would look as if it had ended under a call."""
+_PATIENCE_S: Final = 15.0
+"""How long a keeper that is ending may take until its successor gives up."""
+
+_FOR_THE_CALLER: Final[tuple[wire.Call[Any], ...]] = (wire.UP, wire.FORK)
+"""The calls that take long and are of no use when nobody waits for them any more."""
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _CallerGone(Exception):
+    """Who asked does not wait any more."""
 
 
 @dataclass(slots=True)
@@ -58,9 +69,11 @@ class _Occupation:
             self.calls -= 1
             self.idle_since = time.monotonic()
 
-    async def until_over(self, idle_limit_s: float) -> None:
-        """Return when told to, or when there has been nothing to do for the limit."""
-        while not self.over.is_set():
+    async def until_over(self, idle_limit_s: float, socket_file: Path) -> None:
+        """Return when told to, when there has been nothing to do for the limit, or when the socket file was removed:
+        nobody could ever end us then."""
+        ours = _identity(socket_file)
+        while not self.over.is_set() and _identity(socket_file) == ours:
             if self.calls or not self.driver.is_idle:
                 self.idle_since = time.monotonic()
             if time.monotonic() - self.idle_since > idle_limit_s:
@@ -69,19 +82,29 @@ class _Occupation:
                 await asyncio.wait_for(self.over.wait(), _TICK_S)
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies there, None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 async def serve(repo: Path, state: Path, *, idle_limit_s: float = IDLE_LIMIT_S) -> None:
     """Be the keeper of `state` until there is a reason to end. Raises what opening a LocalDriver raises; SandboxError,
     among it, where another keeper is there already."""
     owner = secrets.token_hex(8)
     # The router is started without an environment of ours: what it inherits must name its owner, too.
     os.environ[OWNER_VARIABLE] = owner
-    async with LocalDriver(repo, state, owner=owner) as driver:
+    async with LocalDriver(repo, state, owner=owner, patience_s=_PATIENCE_S) as driver:
         occupation = _Occupation(driver)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, occupation.over.set)
-        async with _listening(_application(occupation, repo), socket_path(state)):
-            await occupation.until_over(idle_limit_s)
+        path = socket_path(state)
+        async with _listening(_application(occupation, repo), path):
+            await occupation.until_over(idle_limit_s, path)
 
 
 @asynccontextmanager
@@ -92,6 +115,7 @@ async def _listening(app: Starlette, path: Path) -> AsyncIterator[None]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         path.chmod(0o600)
+        ours = _identity(path)
         listener.listen(1024)
         config = uvicorn.Config(
             app,
@@ -100,13 +124,15 @@ async def _listening(app: Starlette, path: Path) -> AsyncIterator[None]:
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=_LAST_ANSWERS_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="keeper's socket")
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            if _identity(path) == ours:
+                path.unlink()
             server.should_exit = True
             await serving
 
@@ -138,7 +164,10 @@ def _handler(call: wire.Call[Any], occupation: _Occupation) -> Handler:
         with occupation.call():
             try:
                 _must_be_ours(call, request)
-                result = await method(**wire.read_arguments(call, await request.body()))
+                work = method(**wire.read_arguments(call, await request.body()))
+                result = await (_while_wanted(work, request) if call in _FOR_THE_CALLER else work)
+            except _CallerGone:
+                return Response(status_code=499)
             except SpurlineError as error:
                 return Response(json.dumps(wire.error_fields(error)), status_code=500, media_type="application/json")
             if call is wire.DOWN:
@@ -146,6 +175,22 @@ def _handler(call: wire.Call[Any], occupation: _Occupation) -> Handler:
             return Response(wire.write_result(call, result), media_type="application/json")
 
     return handle
+
+
+async def _while_wanted(work: Coroutine[Any, Any, Any], request: Request) -> Any:
+    """The result of `work`, which is cancelled when its caller has gone: _CallerGone then."""
+    task = asyncio.create_task(work)
+    # The body has been read, so that the next thing to come is that the client is no longer there.
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise _CallerGone
+        return task.result()
+    finally:
+        for one in (task, gone):
+            one.cancel()
+        await asyncio.wait([task, gone])
 
 
 def _must_be_ours(call: wire.Call[Any], request: Request) -> None:

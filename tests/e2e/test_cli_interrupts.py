@@ -28,7 +28,8 @@ def mark() -> str:
 def root(make_repo: MakeRepo, mark: str, spurline: Spurline) -> Iterator[Path]:
     """A project whose one service says that it began, and never gets ready."""
     command = ["sh", "-c", f"echo began; exec sleep 1000 # {mark}"]
-    settings = f"project: t\nbaseline: {{entry: tea, services: {{tea: {{command: {command}}}}}}}\n"
+    ready = "ready: {tcp: true, timeout: 10m}"
+    settings = f"project: t\nbaseline: {{entry: tea, services: {{tea: {{command: {command}, {ready}}}}}}}\n"
     folder = make_repo({"spurline.yaml": settings})
     yield folder
     spurline("baseline", "down", cwd=folder)
