@@ -20,6 +20,7 @@ from typing import Final
 
 from pathspec import PathSpec, Pattern
 
+from harness.cage import Cage
 from harness.repository import Repository
 from harness.settings import Project, read_project
 from harness.validation.results import digest
@@ -73,6 +74,11 @@ class Bench:
 
     folder: Path
     scratch: Path
+
+    def cage(self, *, network: bool) -> Cage:
+        """What a command of the commit under test may reach: this copy, and what is linked into it."""
+        links = tuple(path.resolve() for path in self.folder.iterdir() if path.is_symlink())
+        return Cage(writable=(self.folder, self.scratch), readable=links, network=network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,12 @@ class Benches:
             await self._repository.export(commit, bench.folder)
             self._link(bench.folder, links_of)
             yield bench
+
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Path]:
+        """A folder for temporary files alone."""
+        async with self._copy() as bench:
+            yield bench.scratch
 
     @asynccontextmanager
     async def _copy(self) -> AsyncIterator[Bench]:

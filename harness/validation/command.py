@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
+from harness.cage import Cage
 from harness.confine import Finished, run, scrubbed_env
 from harness.validation.junit import TestReport, read_junit
 from harness.validation.results import CheckResult, Outcome
@@ -31,13 +32,17 @@ _PYTEST_UNJUDGED: Final = {
 _NOT_EXECUTABLE, _NOT_FOUND, _BY_SIGNAL = 126, 127, 128
 
 
-async def run_command(check: CommandCheck, folder: Path, scratch: Path, target: Target) -> CheckResult:
-    """Run the check in `folder`; `scratch` takes the JUnit report and temporary files. Both are the caller's."""
+async def run_command(
+    check: CommandCheck, folder: Path, scratch: Path, target: Target, cage: Cage | None = None
+) -> CheckResult:
+    """Run the check in `folder`; `scratch` takes the JUnit report and temporary files. Both are the caller's.
+
+    What judges comes from the base commit and needs no `cage`; what comes from a change gets one."""
     report = scratch / "junit.xml"
     report.unlink(missing_ok=True)
     argv = ["/bin/sh", "-c", check.run]
     env = _environment(folder, scratch, report, target)
-    finished = await run(argv, cwd=folder, env=env, timeout_s=check.timeout, cage=None)
+    finished = await run(argv, cwd=folder, env=env, timeout_s=check.timeout, cage=cage)
     return interpret(check, finished, read_junit(report), target)
 
 

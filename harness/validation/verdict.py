@@ -99,7 +99,7 @@ def _environment(facts: Facts) -> Judgement | None:
 def _own_on_baseline(facts: Facts) -> Judgement | None:
     """Rule 3, first half: the ticket's own checks are red on the untouched baseline."""
     for check in _own(facts):
-        if check.baseline == "unjudged":
+        if check.baseline not in ("fail", "pass"):
             said = f": {check.baseline_detail}" if check.baseline_detail else ""
             return Judgement("unproven", f"the ticket's check {check.name!r} cannot be judged on the baseline{said}")
         if check.baseline == "pass" and not facts.preserve:

@@ -1,0 +1,102 @@
+"""Static checks: the project's own linters, type checkers and unit tests, on the commit's own files.
+
+They see what the change brought, so they can fail it and never verify it. What does not pass on the base commit either
+is not the change's fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.cage import Cage
+from harness.confine import Finished, run, scrubbed_env
+from harness.settings import Project
+from harness.validation.bench import Benches
+from harness.validation.facts import StaticFacts
+from harness.validation.results import Outcome
+from sandbox.exchanges import redact
+from tasks.text import capped, one_line, plain
+
+_TIMEOUT_S: Final = 600.0
+_OUTPUT_LIMIT: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    outcome: Outcome
+    detail: str
+    output: str
+
+
+class StaticChecks:
+    """Runs the static checks of the base commit's settings; what they say of the base is asked once."""
+
+    def __init__(self, benches: Benches) -> None:
+        self._benches = benches
+        self._bases: dict[tuple[str, str], asyncio.Task[_Answer]] = {}
+
+    async def check(self, project: Project, base: str, commit: str) -> tuple[tuple[StaticFacts, ...], str]:
+        """What they say of the commit, and the output of those that speak against it."""
+        commands = project.settings.checks.static
+        if not commands:
+            return (), ""
+        facts, outputs = [], []
+        async with self._benches.exhibit(commit, project) as bench:
+            for command in commands:
+                answer = await _ask(command, bench.folder, bench.scratch, bench.cage(network=False))
+                old = None if answer.outcome == "pass" else (await self._on_base(project, base, command)).outcome
+                facts.append(StaticFacts(command, answer.outcome, old, answer.detail))
+                if old == "pass":
+                    outputs.append(f"$ {command}\n{answer.output}\n({answer.detail})")
+        return tuple(facts), "\n\n".join(outputs)
+
+    async def in_folder(self, project: Project, folder: Path) -> str:
+        """What they say of a folder as it stands, as text: for an agent that asks before it hands in."""
+        said = []
+        async with self._benches.scratch() as scratch:
+            cage = Cage(writable=(folder, scratch))
+            for command in project.settings.checks.static:
+                answer = await _ask(command, folder, scratch, cage)
+                said.append(f"$ {command}\n{answer.output}\n({answer.detail or 'passes'})")
+        return "\n\n".join(said) or "no static checks are configured"
+
+    async def aclose(self) -> None:
+        for task in self._bases.values():
+            task.cancel()
+        if self._bases:
+            await asyncio.wait(self._bases.values())
+        self._bases.clear()
+
+    async def _on_base(self, project: Project, base: str, command: str) -> _Answer:
+        task = self._bases.get((base, command))
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            asking = self._ask_base(project, base, command)
+            task = self._bases[base, command] = asyncio.create_task(asking, name=f"static check of {base[:12]}")
+        return await asyncio.shield(task)
+
+    async def _ask_base(self, project: Project, base: str, command: str) -> _Answer:
+        async with self._benches.exhibit(base, project) as bench:
+            return await _ask(command, bench.folder, bench.scratch, bench.cage(network=False))
+
+
+async def _ask(command: str, folder: Path, scratch: Path, cage: Cage) -> _Answer:
+    env = scrubbed_env({"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(scratch), "NO_COLOR": "1"})
+    finished = await run(["/bin/sh", "-c", command], cwd=folder, env=env, timeout_s=_TIMEOUT_S, cage=cage)
+    # The folder's name changes from run to run and says nothing.
+    output = redact(plain(finished.output)).replace(f"{folder}/", "").strip()
+    outcome, detail = _judge(finished, output)
+    return _Answer(outcome, one_line(detail, 300), capped(output, _OUTPUT_LIMIT))
+
+
+def _judge(finished: Finished, output: str) -> tuple[Outcome, str]:
+    last = output.splitlines()[-1] if output else "no output"
+    if finished.code == 0:
+        return "pass", ""
+    if finished.code is None:
+        return "unjudged", f"not done within {_TIMEOUT_S:g} s"
+    if finished.code in (126, 127) or finished.code > 128:
+        return "unjudged", f"could not run (exit status {finished.code}): {last}"
+    return "fail", f"exit status {finished.code}: {last}"
