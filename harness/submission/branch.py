@@ -7,20 +7,17 @@ tried again, and the record of one verdict is always the same bytes.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from graphs.ports import Work
 from harness.repository import Repository
 from harness.repository.repository import NOTES
+from harness.submission.files import found, put, record_path
 from harness.submission.keys import SigningKey
 from harness.submission.record import make_record
-from tasks.errors import CheckoutError, StoreError
-
-RECORD_NAME: Final = "record.json"
+from tasks.errors import CheckoutError
 
 
 class Effects(Protocol):
@@ -63,8 +60,8 @@ class BranchSubmitter:
         await self._effects.once(
             "record",
             target,
-            lambda: asyncio.to_thread(_write, path, record),
-            lambda: asyncio.to_thread(_found, path, record),
+            lambda: asyncio.to_thread(put, path, record),
+            lambda: asyncio.to_thread(found, path, record),
         )
         await self._effects.once(
             "note", target, lambda: self._attach(commit, record), lambda: self._attached(commit, record)
@@ -92,45 +89,3 @@ class BranchSubmitter:
 
     async def _attached(self, commit: str, record: bytes) -> str | None:
         return NOTES if await self._repository.note(commit) == record else None
-
-
-def record_path(state: Path, run: str, ticket: str) -> Path:
-    """Where the record of a ticket lies."""
-    return state / "runs" / run / ticket / RECORD_NAME
-
-
-def write_record(state: Path, document: Mapping[str, Any], key: SigningKey) -> Path:
-    """Sign the verdict, whatever it concludes, and write its record; where it lies."""
-    path = record_path(state, str(document["run"]), str(document["ticket"]))
-    _write(path, make_record(document, key))
-    return path
-
-
-def _write(path: Path, content: bytes) -> str:
-    """Put `content` in the place of `path`, whole, and on the disk when this returns."""
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise StoreError(
-            f"the record {str(path)!r} cannot be written: {error.strerror}", hint="free some space and resume the run"
-        ) from error
-    return str(path)
-
-
-def _found(path: Path, content: bytes) -> str | None:
-    try:
-        return str(path) if path.read_bytes() == content else None
-    except OSError:
-        return None

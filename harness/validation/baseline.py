@@ -39,6 +39,11 @@ class BaselineBook:
         # One agent that is cancelled must not take the answer from the others.
         return await asyncio.shield(task)
 
+    async def confirm(self, docket: Docket, item: Item) -> CheckResult:
+        """Ask the baseline once more, now. A check that has turned green on it meanwhile (by data that somebody left
+        in it, say) has not turned green by a change."""
+        return await self._once(docket, item)
+
     async def aclose(self) -> None:
         for task in self._asked.values():
             task.cancel()

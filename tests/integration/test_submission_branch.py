@@ -12,8 +12,7 @@ import pytest
 
 from graphs.ports import Work
 from harness.repository import Repository, Worktrees
-from harness.submission import BranchSubmitter, SigningKey, verify_file
-from harness.submission.branch import record_path
+from harness.submission import BranchSubmitter, SigningKey, record_path, verify_file
 from tasks.errors import CheckoutError
 from tasks.ticket import Ticket
 
