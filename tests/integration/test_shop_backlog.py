@@ -7,6 +7,7 @@ own. `legacy` always stays the baseline's, since it hands no key on: what lies b
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
@@ -24,13 +25,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-import jmespath
 import pytest
 from ruamel.yaml import YAML
 
 from harness.settings import Project, read_project
-from sandbox.service import CLIENT, Service, System, fill
+from harness.validation.http import http_client, run_http
+from harness.validation.results import CheckResult
+from harness.validation.targets import Target
+from sandbox.service import CLIENT, System, fill
 from tasks.ticket import Check, CommandCheck, HttpCheck, Ticket
 
 SHOP: Final = Path(__file__).parents[2] / "examples" / "shop"
@@ -172,36 +174,22 @@ def complaint(check: Check, town: Town) -> str | None:
 
 
 def command_complaint(check: CommandCheck, town: Town) -> str | None:
-    urls = {f"SPURLINE_URL_{name.upper()}": town.url(name) for name in town.ports}
-    environment = {**plain_environment(), **urls, "SPURLINE_URL": town.url("gateway")}
+    environment = {**plain_environment(), **target(town).environment()}
     done = subprocess.run(check.run.split(), cwd=SHOP, env=environment, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"{check.name}\n{done.stdout}{done.stderr}"
 
 
 def http_complaint(check: HttpCheck, town: Town) -> str | None:
-    request, expect = check.request, check.expect
-    url = town.url(request.service or "gateway") + request.path
-    body = {"json": request.json_body} if request.json_body is not None else {}
-    with httpx.Client(trust_env=False, verify=False, timeout=30) as client:
-        answer = client.request(request.method, url, headers=request.headers, **body)
-    if expect.status not in (None, answer.status_code):
-        return f"{check.name}: expected {expect.status}, got {answer.status_code}: {answer.text}"
-    if expect.contains is not None and expect.contains not in answer.text:
-        return f"{check.name}: {expect.contains!r} is not in: {answer.text}"
-    if expect.json_body is not None and not is_subset(expect.json_body, answer.json()):
-        return f"{check.name}: expected {expect.json_body}, got: {answer.text}"
-    for expression, value in expect.jmespath.items():
-        if (found := jmespath.search(expression, answer.json())) != value:
-            return f"{check.name}: {expression} is {found!r}, not {value!r}"
-    return None
+    async def ask() -> CheckResult:
+        async with http_client() as client:
+            return await run_http(check, target(town), client)
+
+    result = asyncio.run(ask())
+    return None if result.passed else f"{check.name}: {result.detail}\n{result.output}"
 
 
-def is_subset(wanted: Any, given: Any) -> bool:
-    if isinstance(wanted, Mapping):
-        return isinstance(given, Mapping) and all(key in given and is_subset(wanted[key], given[key]) for key in wanted)
-    if isinstance(wanted, list):
-        return isinstance(given, list) and len(wanted) <= len(given) and all(map(is_subset, wanted, given))
-    return bool(wanted == given)
+def target(town: Town) -> Target:
+    return Target("gateway", {name: town.url(name) for name in town.ports}, key="0" * 16)
 
 
 @dataclass
@@ -237,7 +225,7 @@ class Player:
         raise AssertionError(f"no way on from {self.turns[self.position]} with: {text}")
 
     def _tool(self, tool: str, input: dict[str, Any]) -> str:
-        path = self.tree / input.get("file_path", input.get("path", "."))
+        path: Path = self.tree / input.get("file_path", input.get("path", "."))
         self.tested = self.tested and tool not in ("write", "edit")
         match tool:
             case "read":
@@ -253,14 +241,17 @@ class Player:
             case "grep":
                 files = [file for file in path.rglob("*") if file.suffix in (".py", ".sql")]
                 return "\n".join(
-                    line for file in files for line in file.read_text().splitlines() if re.search(input["pattern"], line)
+                    line
+                    for file in files
+                    for line in file.read_text().splitlines()
+                    if re.search(input["pattern"], line)
                 )
             case "bash":
                 code, output = run_in(self.tree, input["command"])
                 self.tested = code == 0
                 return output
             case "ask_human":
-                self.asked = input["reason"]
+                self.asked = str(input["reason"])
                 return "asked"
         raise AssertionError(f"there is no tool {tool!r}")
 
@@ -291,7 +282,8 @@ def play(world: World, ticket: Ticket) -> Outcome:
     tree = world.tmp / f"{ticket.id}-tree"
     shutil.copytree(SHOP, tree, ignore=shutil.ignore_patterns(*IGNORED))
     recording = YAML(typ="safe").load((SHOP / "recordings" / f"{ticket.id}.yaml").read_text())
-    player, message, told = Player(tree, recording["turns"]), "", []
+    player, message = Player(tree, recording["turns"]), ""
+    told: list[str] = []
     for iteration in range(1, world.project.settings.agent.max_iterations + 1):
         player.generate(message)
         if player.asked is not None:
@@ -309,7 +301,9 @@ def judge(world: World, ticket: Ticket, player: Player, name: str) -> tuple[str,
     changes = changed_files(tree)
     system = world.project.system()
     forks = frozenset(owner for path in changes for owner in system.owners(path))
-    if foreign := [path for path, kind in changes.items() if path.startswith(("tests/", "checks/")) and kind != "added"]:
+    if foreign := [
+        path for path, kind in changes.items() if path.startswith(("tests/", "checks/")) and kind != "added"
+    ]:
         return "needs_human", f"protected: {foreign}"
     if outside := forks - set(ticket.services):
         return "needs_human", f"outside: {sorted(outside)}"
@@ -324,7 +318,7 @@ def judge(world: World, ticket: Ticket, player: Player, name: str) -> tuple[str,
         own = [wrong for check in repeated(ticket) if (wrong := complaint(check, town))]
         others = [
             wrong
-            for check in world.project.checks()
+            for check in ([] if own else world.project.checks())
             if check.name not in world.red and (wrong := complaint(check, town))
         ]
         if own and not others and DROPS_KEYS in calling(system, forks) and "statement" in own[0]:
@@ -353,11 +347,7 @@ def seen(world: World, ticket: Ticket, town: Town, forks: frozenset[str]) -> tup
     for fork in forks:
         town.stop([fork])
         checks = [*ticket.checks.all, *(check for check in world.project.checks() if check.name not in world.red)]
-        try:
-            red = any(complaint(check, town) for check in checks)
-        except httpx.TransportError:
-            red = True
-        if not red:
+        if not any(complaint(check, town) for check in checks):
             return "unproven", f"no check depends on {fork}"
     return "verified", "regressions only" if not ticket.checks.all else ""
 
@@ -380,7 +370,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def played(world: World, request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Outcome]]]:
     """The tickets of the tests that were selected, three at a time: each test waits for its own."""
-    specs = [item.callspec for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    specs = [
+        item.callspec
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    ]
     wanted = {spec.params["ticket"] for spec in specs if "ticket" in spec.params}
     assert world.red
     with ThreadPoolExecutor(3) as pool:
@@ -405,6 +399,7 @@ def test_checks_of_tickets_are_red_on_the_baseline_unless_they_are_meant_not_to(
         assert bool(green) == (ticket.preserve or ticket.id == "order-not-found"), ticket.id
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("ticket", sorted(EXPECTED))
 def test_a_ticket_ends_as_expected(ticket: str, played: Mapping[str, Future[Outcome]]) -> None:
     outcome = played[ticket].result()
@@ -412,6 +407,7 @@ def test_a_ticket_ends_as_expected(ticket: str, played: Mapping[str, Future[Outc
     assert (outcome.state, outcome.iterations) == (wanted["state"], wanted["iterations"]), outcome
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("ticket", "words"),
     [
@@ -427,20 +423,21 @@ def test_the_evidence_is_what_a_real_neighbour_said(
     assert words in played[ticket].result().evidence[0]
 
 
+@pytest.mark.timeout(600)
 def test_neither_of_two_services_would_pass_alone(world: World, played: Mapping[str, Future[Outcome]]) -> None:
     assert played["order-shipped"].result().state == "verified"
     (acceptance,) = world.project.backlog().only(["order-shipped"]).tickets[0].checks.all
     for alone in ("orders", "notifications"):
         tree = world.tmp / f"only-{alone}"
         shutil.copytree(SHOP, tree, ignore=shutil.ignore_patterns(*IGNORED))
-        shutil.copytree(world.tmp / "order-shipped-tree/services" / alone, tree / "services" / alone, dirs_exist_ok=True)
+        shutil.copytree(
+            world.tmp / "order-shipped-tree/services" / alone, tree / "services" / alone, dirs_exist_ok=True
+        )
         with world.forked(tree, frozenset({alone}), f"only-{alone}-town") as (town, broken):
             assert broken is None
             assert complaint(acceptance, town) is not None
 
 
-def test_services_own_what_they_share(world: World) -> None:
-    system = world.project.system()
-    assert system.owners("libs/contracts/pricing.proto") == {"gateway", "orders", "inventory", "pricing"}
-    assert isinstance(system.services["users"], Service)
-    assert system.owners("services/users/tests/test_users_api.py") == {"users"}
+def test_a_shared_library_belongs_to_all_that_use_it(world: World) -> None:
+    owners = world.project.system().owners("libs/contracts/pricing.proto")
+    assert owners == {"gateway", "orders", "inventory", "pricing"}

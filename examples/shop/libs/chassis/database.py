@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -79,9 +80,29 @@ def open_database(name: str, folder: Path) -> Database:
 def _own_folder(name: str) -> Path:
     # Until the server installs its own handler, a SIGTERM must still leave by the front door, for the clean-up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    folder = tempfile.TemporaryDirectory(prefix=f"shop-{name}-", ignore_cleanup_errors=True)
+    prefix = f"shop-{name}-"
+    _remove_orphans(prefix)
+    folder = tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", ignore_cleanup_errors=True)
     atexit.register(folder.cleanup)
     return Path(folder.name)
+
+
+def _remove_orphans(prefix: str) -> None:
+    """Remove the folders of processes that were killed before they could do so themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
+        pid = folder.name.removeprefix(prefix).split("-")[0]
+        if pid.isdecimal() and not _runs(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, but alive
+    return True
 
 
 def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
