@@ -13,12 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.settings import STATE_NAME, Project
+from harness.settings import FILE_NAME, STATE_NAME, Project, read_project
 from sandbox.driver import Driver
-from tasks.errors import UsageError
+from tasks.errors import CheckoutError, UsageError
 from tasks.events import Event
 
 if TYPE_CHECKING:
+    from graphs.ports import Verdict
     from harness.engine.supervisor import Ending, Supervisor
     from harness.repository import Repository
     from harness.store.database import Database
@@ -136,7 +137,8 @@ async def run_backlog(project: Project, options: RunOptions, listen: Listener, n
 
     repository = await Repository.open(project.root)
     base = await repository.resolve(options.rev)
-    backlog = await _backlog(project, options, repository, narrate)
+    project = await project_at(project, repository, base)
+    backlog = await _backlog(project, options, repository, base, narrate)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened_store(project))
         driver = await stack.enter_async_context(connected(project))
@@ -168,16 +170,32 @@ async def run_backlog(project: Project, options: RunOptions, listen: Listener, n
         return result
 
 
-async def _backlog(project: Project, options: RunOptions, repository: Repository, narrate: Narrator) -> Backlog:
+async def project_at(project: Project, repository: Repository, commit: str) -> Project:
+    """The project as `commit` has it: what judges a change is never read from the work tree."""
+    text = await repository.show(commit, FILE_NAME)
+    return read_project(project.root, text.decode(errors="replace"))
+
+
+async def _backlog(
+    project: Project, options: RunOptions, repository: Repository, base: str, narrate: Narrator
+) -> Backlog:
+    """The tickets to be worked. CheckoutError for one that the base commit does not hold as it stands."""
     backlog = project.backlog()
     project.checks()
     if options.tickets:
         backlog = backlog.only(options.tickets)
-    if options.copies is not None:
-        backlog = backlog.multiplied(options.copies)
-    if dirty := await repository.dirty():
+    dirty, files = await repository.dirty(), set(await repository.files(base))
+    for ticket in backlog:
+        assert ticket.source is not None
+        path = ticket.source.relative_to(project.root).as_posix()
+        if path in dirty or path not in files:
+            raise CheckoutError(
+                f"the ticket {path} is not in commit {base[:12]} as it stands in the work tree",
+                hint="tickets hold checks that judge, so they are read from the commit: commit them first",
+            )
+    if dirty:
         narrate(f"not committed, so not part of this run: {', '.join(dirty[:5])}{' …' if len(dirty) > 5 else ''}")
-    return backlog
+    return backlog if options.copies is None else backlog.multiplied(options.copies)
 
 
 def _row(project: Project, base: str, tickets: int) -> RunRow:
@@ -201,6 +219,62 @@ def _exit_code(endings: tuple[Ending, ...]) -> int:
     if any(ending.environment for ending in endings):
         return 3
     return 0 if all(ending.state == "verified" for ending in endings) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The verdict on one commit, and where its record lies."""
+
+    verdict: Verdict
+    document: Mapping[str, Any]
+    record: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """The last line of `check --json`."""
+        return {
+            "event": "check.finished",
+            "verdict": self.verdict.conclusion,
+            "reason": self.verdict.reason,
+            "commit": self.document["commit"],
+            "base": self.document["base"],
+            "checks": [
+                {name: check[name] for name in ("name", "baseline", "sandbox", "flaky")}
+                for check in self.document["checks"]
+            ],
+            "forks": [
+                {name: fork[name] for name in ("service", "generation", "hops")} for fork in self.document["forks"]
+            ],
+            "record": str(self.record),
+        }
+
+
+async def check_commit(
+    project: Project, rev: str, base_rev: str | None, ticket_id: str | None, narrate: Narrator
+) -> CheckResult:
+    """Judge one commit against its base and write the record. Raises SpurlineError where it cannot be judged."""
+    from harness.repository import Repository
+    from harness.store.documents import BaselineResults, Verdicts
+    from harness.submission import SigningKey, write_record
+    from harness.validation import LoopValidator, judge_commit
+
+    repository = await Repository.open(project.root)
+    commit = await repository.resolve(rev)
+    base = await repository.resolve(base_rev) if base_rev is not None else await repository.fork_point(commit)
+    project = await project_at(project, repository, base)
+    ticket = next(iter(project.backlog().only([ticket_id]))) if ticket_id is not None else None
+    narrate(f"judging {commit[:12]} against {base[:12]}")
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened_store(project))
+        driver = await stack.enter_async_context(connected(project))
+        await stack.enter_async_context(baseline_of(project, driver, base, narrate))
+        verdicts = Verdicts(database)
+        validator = LoopValidator(driver, repository, project.state, BaselineResults(database), verdicts)
+        await stack.enter_async_context(validator)
+        run = f"check-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        verdict = await judge_commit(validator, run=run, base=base, commit=commit, ticket=ticket)
+        document = await verdicts.load(verdict.id)
+        record = write_record(project.state, document, SigningKey.of(project.state / "keys"))
+        return CheckResult(verdict, document, record)
 
 
 @asynccontextmanager
@@ -263,7 +337,7 @@ async def _crew(
             workspaces=workspaces,
             agent=agent,
             validator=ThrottledValidator(validator, forks=limits.forks, checks=limits.checks),
-            submitter=BranchSubmitter(repository, project.state, Verdicts(database), StoreEffects(database)),
+            submitter=BranchSubmitter(repository, Verdicts(database), StoreEffects(database), project.state),
             journal=journal,
             messages=Messages(database),
             tickets={ticket.id: ticket for ticket in backlog},

@@ -268,10 +268,10 @@ def find_root(start: Path) -> Path:
     )
 
 
-def read_project(root: Path) -> Project:
-    """Read and check the `spurline.yaml` of `root`. ConfigError on the first thing that is wrong."""
+def read_project(root: Path, text: str | None = None) -> Project:
+    """Read and check the `spurline.yaml` of `root`, or `text` as if it stood there. ConfigError on what is wrong."""
     path = root / FILE_NAME
-    data = parse(read_text(path), path)
+    data = parse(read_text(path) if text is None else text, path)
     settings = validate(data, Settings, path)
     _check_services(settings, data, path)
     return Project(root, settings)

@@ -11,6 +11,7 @@ from harness.cli.app import noun
 from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Output, state_cell
+from harness.cli.verdicts import show_verdict
 from harness.settings import Project
 from tasks.errors import UsageError
 
@@ -114,25 +115,7 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
         ]
     )
     if verdict is not None:
-        _verdict(verdict, out)
-
-
-def _verdict(document: dict[str, Any], out: Output) -> None:
-    out.line()
-    out.table(
-        ["check", "baseline", "sandbox", "flaky"],
-        [
-            [check["name"], str(check["baseline"]), str(check["sandbox"]), "yes" if check.get("flaky") else ""]
-            for check in document.get("checks", ())
-        ],
-    )
-    out.table(
-        ["fork", "generation", "hops"],
-        [[fork["service"], str(fork["generation"]), str(fork["hops"])] for fork in document.get("forks", ())],
-    )
-    if evidence := document.get("evidence"):
-        out.line()
-        out.line(str(evidence))
+        show_verdict(verdict, out)
 
 
 async def _report(project: Project, name: str, out: Output, markdown: bool) -> None:

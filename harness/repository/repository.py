@@ -157,6 +157,26 @@ class Repository:
         """Whether `new` descends from `old`, or is it."""
         return not await self.git.own("rev-list", "--max-count=1", old, f"^{new}")
 
+    async def fork_point(self, commit: str) -> str:
+        """Where `commit` left the main line (`origin/HEAD`, `main` or `master`); its parent where it is on that line.
+
+        CheckoutError where it has neither.
+        """
+        for line in ("origin/HEAD", "main", "master"):
+            try:
+                tip = await self.resolve(line)
+                words = await self.git.user(f"--git-dir={self.git.places.git_dir}", "merge-base", commit, tip)
+            except CheckoutError:
+                continue
+            if (found := words.decode().strip()) != commit:
+                return found
+        try:
+            return await self.resolve(f"{commit}^")
+        except CheckoutError:
+            raise CheckoutError(
+                f"commit {commit[:12]} has nothing to be compared with", hint="name its base with --base"
+            ) from None
+
     async def note(self, commit: str) -> bytes | None:
         """The note of Spurline's that is attached to the commit."""
         listed = (await self.git.user("notes", f"--ref={NOTES}", "list")).decode().split()
