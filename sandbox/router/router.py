@@ -68,6 +68,7 @@ class Router:
         self._changing = asyncio.Lock()
         self._growing = asyncio.Lock()
         self._reading = asyncio.Lock()
+        self._capturing = asyncio.Lock()
 
     # life
 
@@ -199,7 +200,8 @@ class Router:
     async def window(self, key: str, since: Cursor) -> Window:
         """Every hop and failing exchange with `key` that began after `since`, and every hop without a key."""
         certain = await self._barrier()
-        await asyncio.to_thread(self._captures.sweep)
+        await self._read()
+        await self._sweep_captures()
         dropped = await self._dropped() - since.dropped + self._records.missed(since.offset)
         return Window(
             since=since.at,
@@ -239,20 +241,27 @@ class Router:
                 await asyncio.sleep(0)
 
     async def _sweep(self) -> None:
-        """Keep file and folder small, also while nobody asks."""
+        """Keep file and folder small, also while nobody asks. A failing disk taints windows, it ends nothing."""
         while True:
             await asyncio.sleep(_SWEEP_S)
-            await self._sweep_once()
+            try:
+                await self._sweep_once()
+            except OSError:
+                self._records.dropped += 1
 
     async def _sweep_once(self) -> None:
         await self._read()
-        await asyncio.to_thread(self._captures.sweep)
+        await self._sweep_captures()
         if self._file.is_large and self.alive:
             self._file.move_away()
             try:
                 await self._talk().reopen_records()
             except FAILURES:
                 return
+
+    async def _sweep_captures(self) -> None:
+        async with self._capturing:
+            await asyncio.to_thread(self._captures.sweep)
 
     # files and the process
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,6 +157,16 @@ async def test_a_killed_router_comes_back_on_the_same_ports_with_the_same_table(
     assert (await world.seen(box.key, since)).dropped >= 1
     after = await world.router.cursor()
     assert (await world.seen(box.key, after)).dropped == 0
+
+
+async def test_a_port_that_was_taken_meanwhile_is_named(world: World) -> None:
+    os.kill(world.router.pid, signal.SIGKILL)
+    psutil.Process(world.router.pid).wait()
+    host, port = world.router.address(CLIENT, "users")
+    with socket.create_server((host, port)), pytest.raises(SandboxError, match=f"port {port} on {host}"):
+        await world.router.revive()
+    assert await world.router.revive()
+    assert (await world.client.get(world.url("users"))).status_code == 200
 
 
 async def test_a_dead_router_says_so_when_the_table_changes(world: World) -> None:
