@@ -33,6 +33,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
+	@$(BIN)/mypy benchmarks/*.py
 
 imports: $(STAMP)
 	@$(BIN)/lint-imports --no-cache
