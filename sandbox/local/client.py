@@ -22,7 +22,7 @@ from sandbox.local.socketpath import socket_path
 from sandbox.service import System
 from tasks.errors import SandboxError, StoreError
 
-_START_LIMIT_S: Final = 20.0
+_START_LIMIT_S: Final = 40.0
 _HELLO_LIMIT_S: Final = 5.0
 _POLL_S: Final = 0.02
 _TAIL_BYTES: Final = 4000

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -42,7 +42,9 @@ class LocalDriver:
     removed on entry. Raises CheckoutError (no repository), StoreError (no access to `state`), SandboxError (held).
 
     `clock` (seconds since the epoch) decides leases only. An updated fork's old process gets `drain_s` to finish
-    its requests. `owner` marks all processes that are started.
+    its requests. At most `starts` forks build and start at the same time: more would only share the processors,
+    and be blamed for missing their time limit. `owner` marks all processes that are started. `patience_s` is how long
+    to wait for another driver on the folder to end.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class LocalDriver:
         *,
         clock: Callable[[], float] = time.time,
         drain_s: float = 10.0,
+        starts: int = 8,
         owner: str | None = None,
+        patience_s: float = 0.0,
     ) -> None:
         self._state = state.absolute()
-        self._clock, self._drain_s = clock, drain_s
-        self._guard = Guard(self._state, owner=owner)
+        self._clock, self._drain_s, self._starts = clock, drain_s, starts
+        self._guard = Guard(self._state, owner=owner, patience_s=patience_s)
         self._git = Git(repo.absolute(), self._state / "git")
         self._checkouts = Checkouts(self._git, self._state / "checkouts")
         self._launcher = Launcher(checkouts=self._checkouts, ports=PortPool(), guard=self._guard, environ=os.environ)
@@ -64,7 +68,7 @@ class LocalDriver:
         self._up: tuple[LocalBaseline, Sandboxes] | None = None
         self._ended: dict[str, str] = {}
         self._left: tuple[str, ...] = ()
-        self._tender: asyncio.Task[None] | None = None
+        self._tenders: tuple[asyncio.Task[None], ...] = ()
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._guard.__enter__)
@@ -74,7 +78,10 @@ class LocalDriver:
             await asyncio.to_thread(self._guard.__exit__, None, None, None)
             raise
         self._left = self._guard.removed
-        self._tender = asyncio.create_task(self._tend(), name="local driver's tender")
+        self._tenders = (
+            asyncio.create_task(_again_and_again(self.reap), name="local driver's leases"),
+            asyncio.create_task(_again_and_again(self.tend), name="local driver's router and logs"),
+        )
         return self
 
     async def __aexit__(
@@ -84,11 +91,12 @@ class LocalDriver:
 
     async def aclose(self) -> None:
         """End everything. In process nothing can go on without the driver."""
-        if self._tender is None:
+        if not self._tenders:
             return
-        self._tender.cancel()
-        await asyncio.wait([self._tender])
-        self._tender = None
+        for tender in self._tenders:
+            tender.cancel()
+        await asyncio.wait(self._tenders)
+        self._tenders = ()
         try:
             await self.down()
         finally:
@@ -187,8 +195,7 @@ class LocalDriver:
         return await sandboxes.reap()
 
     async def tend(self) -> None:
-        """One round of what is to be done all the time: leases, the router's life, the times of log lines."""
-        await self.reap()
+        """One round of what is to be done all the time: the router's life and the times of log lines."""
         if self._up is None:
             return
         baseline, sandboxes = self._up
@@ -196,14 +203,6 @@ class LocalDriver:
             _log.warning("the router had died and was started again")
         for log in (*baseline.logs(), *sandboxes.logs()):
             log.note()
-
-    async def _tend(self) -> None:
-        while True:
-            try:
-                await self.tend()
-            except Exception:  # a task's boundary: leases must be kept whatever one round met
-                _log.exception("looking after the baseline failed")
-            await asyncio.sleep(_TEND_S)
 
     async def _raise(self, system: System, version: str, lease_s: float | None) -> tuple[LocalBaseline, Sandboxes]:
         baseline = LocalBaseline(system, version, self._launcher, self._guard, self._state)
@@ -218,6 +217,7 @@ class LocalDriver:
             ended=self._ended,
             clock=self._clock,
             drain_s=self._drain_s,
+            starts=self._starts,
         )
 
     async def _down(self, reason: str) -> None:
@@ -253,7 +253,7 @@ class LocalDriver:
             baseline.lease_ends = max(baseline.lease_ends, self._clock() + lease_s)
 
     def _opened(self) -> None:
-        if self._tender is None:
+        if not self._tenders:
             raise SandboxError("the driver is not open", hint="use it as `async with LocalDriver(…) as driver`")
 
     def _running(self) -> tuple[LocalBaseline, Sandboxes]:
@@ -266,3 +266,12 @@ class LocalDriver:
         if self._up is None:
             raise gone(name, self._ended.get(name, "no baseline is up"))
         return self._up[1]
+
+
+async def _again_and_again(one_round: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        try:
+            await one_round()
+        except Exception:  # a task's boundary: leases must be kept whatever one round met
+            _log.exception("looking after the baseline failed")
+        await asyncio.sleep(_TEND_S)

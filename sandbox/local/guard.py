@@ -6,12 +6,15 @@ Held for as long as the driver lives, together with the lock on its state folder
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -23,16 +26,20 @@ from tasks.errors import SandboxError, StoreError
 _LEFT_BEHIND: Final = ("checkouts", "logs", "router", "git")
 """Folders below the state that live and die with one driver."""
 
+_LOCK_POLL_S: Final = 0.02
+_log = logging.getLogger(__name__)
+
 
 class Guard:
     """Owns the state folder: its lock, its ledger and the watchdog.
 
     On entry whatever a killed driver left is ended and removed; `removed` names it. SandboxError if another driver
-    holds the folder, StoreError if it cannot be written.
+    holds the folder for longer than `patience_s`, StoreError if it cannot be written.
     """
 
-    def __init__(self, state: Path, *, owner: str | None = None) -> None:
+    def __init__(self, state: Path, *, owner: str | None = None, patience_s: float = 0.0) -> None:
         self.state = state
+        self._patience_s = patience_s
         self.owner = owner or secrets.token_hex(8)
         self.removed: tuple[str, ...] = ()
         self._ledger = Ledger(state / "started.jsonl")
@@ -42,7 +49,7 @@ class Guard:
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        self._lock = _locked(self.state)
+        self._lock = _locked(self.state, self._patience_s)
         self.removed = self._clean()
         self._ledger.begin(self.owner)
         self._start_watchdog()
@@ -64,18 +71,25 @@ class Guard:
         """A process group was started: it dies with the driver."""
         self._groups.add(pgid)
         self._tell(f"add {pgid}")
-        self._ledger.add(pgid)
+        self._note(self._ledger.add, pgid)
 
     def remove(self, pgid: int) -> None:
         """The group has ended and was reaped."""
         self._groups.discard(pgid)
         self._tell(f"remove {pgid}")
-        self._ledger.remove(pgid)
+        self._note(self._ledger.remove, pgid)
 
     def add_path(self, path: Path) -> None:
         """A file or folder that goes when the driver dies."""
         self._paths.append(path)
         self._tell(f"path {path}")
+
+    def _note(self, write: Callable[[int], None], pgid: int) -> None:
+        """Into the ledger, if it can be written: on a full disk the watchdog alone must do."""
+        try:
+            write(pgid)
+        except OSError as error:
+            _log.warning("process %d could not be written down: %s", pgid, error)
 
     def _start_watchdog(self) -> None:
         self._watchdog = subprocess.Popen(
@@ -123,7 +137,7 @@ class Guard:
         return tuple(removed)
 
 
-def _locked(state: Path) -> int:
+def _locked(state: Path, patience_s: float) -> int:
     """The descriptor that holds the folder's lock."""
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -134,11 +148,15 @@ def _locked(state: Path) -> int:
             f"the state folder {str(state)!r} cannot be used: {error.strerror}",
             hint="it must be a folder that you own and can write to",
         ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise SandboxError(
-            f"another driver holds {str(state)!r}", hint="use the keeper that runs there, or end it first"
-        ) from None
-    return lock
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return lock
+    os.close(lock)
+    raise SandboxError(f"another driver holds {str(state)!r}", hint="use the keeper that runs there, or end it first")

@@ -7,6 +7,7 @@ written within these microseconds may be lost; disk never is).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from bisect import bisect_right
@@ -50,7 +51,8 @@ class LogFile:
                 half = len(self._marks) // 2
                 self._marks[:half] = self._marks[1:half:2]
         if size > self._limit_bytes:
-            self._turn_over()
+            with contextlib.suppress(OSError):
+                self._turn_over()
 
     def lines(self, since: float = 0.0) -> tuple[LogLine, ...]:
         """The lines first seen at or after `since` (seconds since the epoch), the last 2,000 of them."""
@@ -92,6 +94,7 @@ class LogFile:
             log.seek(size - self._limit_bytes // 4)
             kept = log.read()
             cut = kept.find(b"\n") + 1
-            self._old.write_bytes(kept[cut:])
+            with contextlib.suppress(OSError):  # a full disk: all the more must the file be emptied
+                self._old.write_bytes(kept[cut:])
             log.truncate(0)
         self._base += size

@@ -40,9 +40,11 @@ class Sandboxes:
         ended: dict[str, str],
         clock: Callable[[], float],
         drain_s: float,
+        starts: int,
     ) -> None:
         self._baseline, self._launcher, self._folder = baseline, launcher, folder
         self._clock, self._drain_s = clock, drain_s
+        self._turns = asyncio.Semaphore(starts)
         self._boxes: dict[str, Box] = {}
         self._ending: dict[str, set[asyncio.Task[None]]] = {}
         self._ended = ended
@@ -174,12 +176,13 @@ class Sandboxes:
         log = LogFile(self._log_folder(box) / f"{name}.{number}.log")
         log.remove()
         try:
-            workload = await self._launcher.start(
-                self._baseline.system.services[name],
-                source,
-                address=lambda neighbour: self._baseline.address(name, neighbour),
-                log=log,
-            )
+            async with self._turns:
+                workload = await self._launcher.start(
+                    self._baseline.system.services[name],
+                    source,
+                    address=lambda neighbour: self._baseline.address(name, neighbour),
+                    log=log,
+                )
         except NotStarted as failure:
             raise ForkError(
                 failure.message,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,13 +211,44 @@ async def test_signals_end_the_keeper_cleanly(
 async def test_a_keeper_with_a_baseline_stays_and_ends_when_idle(sample: Sample, state: Path) -> None:
     driver = await ensure_keeper(sample.repo, state, keeper_argv(sample, state, idle_limit_s=0.3))
     pid = await pid_of(driver)
-    await driver.up(sample.system, sample.base, lease_s=1.5)
+    await driver.up(sample.system, sample.base, lease_s=60)
     await asyncio.sleep(0.8)
     assert await driver.baseline() is not None
+    await driver.hold(lease_s=0.05)
     await driver.aclose()
     await asyncio.to_thread(reap, pid)
     assert await find_keeper(state) is None
     assert not below(state)
+
+
+async def test_a_new_keeper_may_follow_one_that_is_ending(keeper: KeeperDriver, sample: Sample, state: Path) -> None:
+    await brought_up(keeper, sample)
+    pid = await pid_of(keeper)
+    await keeper.down()
+    async with await ensure_keeper(sample.repo, state, keeper_argv(sample, state)) as successor:
+        assert await pid_of(successor) != pid
+        assert await successor.baseline() is None
+        successor_pid = await pid_of(successor)
+        await successor.down()
+    await asyncio.to_thread(reap, successor_pid)
+
+
+async def test_a_keeper_whose_folder_was_removed_ends(keeper: KeeperDriver, sample: Sample, state: Path) -> None:
+    await brought_up(keeper, sample)
+    pid = await pid_of(keeper)
+    shutil.rmtree(state, ignore_errors=True)
+    await asyncio.to_thread(reap, pid)
+    assert not below(state)
+
+
+async def test_another_version_is_told_so_and_may_only_end_it(keeper: KeeperDriver, sample: Sample) -> None:
+    pid = await pid_of(keeper)
+    keeper._http.headers["x-spurline-version"] = "0.0.0"
+    with pytest.raises(SandboxError, match=r"is Spurline .*, and this is Spurline 0\.0\.0") as caught:
+        await keeper.up(sample.system, sample.base)
+    assert "spurline baseline down" in caught.value.hint
+    await keeper.down()
+    await asyncio.to_thread(reap, pid)
 
 
 async def test_many_who_want_a_keeper_get_the_same(sample: Sample, state: Path) -> None:
