@@ -116,7 +116,7 @@ class Supervisor:
             environment = isinstance(error, EnvironmentFault)
             return await self._end(ticket, "error", one_line(error.message, 500), environment=environment)
         except Exception as error:  # the boundary of one ticket: its defect must not end its neighbours
-            # A port's own TimeoutError is one of ours, unless it is this ticket's time that is over.
+            # A port's own TimeoutError is a defect, unless it is this ticket's time that is over.
             if isinstance(error, TimeoutError) and limit.expired():
                 return await self._end(ticket, "failed", f"out of budget: {self._ticket_s / 60:g} minutes are over")
             self._on_crash(ticket.id, traceback.format_exc())
