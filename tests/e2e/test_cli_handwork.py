@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,12 +37,13 @@ FORGETFUL = APP.replace('CARRIERS = ("baggage", "traceparent", "tracestate", "x-
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """The repository, and commits in which `b` says something else or crashes as it starts."""
+    """The repository, and commits in which `b` says something else, crashes as it starts, or never gets ready."""
 
     root: Path
     base: str
     changed: str
     crashing: str
+    endless: str
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -67,11 +70,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory, spurline: Spurline) -> Iterat
     base = commit(root, "spurline.yaml", SETTINGS)
     changed = commit(root, "b/word.txt", "changed-b \x1b[2J\u202e")
     crashing = commit(root, "b/app.py", "print('brewing')\nraise RuntimeError('no more tea \x1b[31m')\n")
+    endless = commit(root, "b/app.py", "import time\nprint('brewing', flush=True)\ntime.sleep(1000)\n")
     git(root, "reset", "-q", "--hard", base)
     up = spurline("baseline", "up", cwd=root)
     assert up.code == 0, up.err
     try:
-        yield Shop(root, base, changed, crashing)
+        yield Shop(root, base, changed, crashing, endless)
     finally:
         spurline("baseline", "down", cwd=root)
 
@@ -224,6 +228,41 @@ def test_a_fork_that_crashes_takes_the_sandbox_away_again(shop: Shop, spurline: 
     assert kept.objects[-1]["error"]["code"] == "fork"
     assert spurline("sandbox", "show", "bad", "--json", cwd=shop.root).objects[0]["forks"] == []
     spurline("sandbox", "delete", "bad", cwd=shop.root)
+
+
+def start(script: Path, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [script, *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_ctrl_c_while_a_fork_starts_takes_the_sandbox_away_again(shop: Shop, spurline: Spurline, script: Path) -> None:
+    process = start(script, "sandbox", "create", "slow", "--fork", f"b={shop.endless}", cwd=shop.root)
+    assert process.stderr is not None
+    assert next(line for line in process.stderr if "forking b from commit" in line)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "slow" not in spurline("sandbox", "list", "--json", cwd=shop.root).out
+
+
+@pytest.mark.usefixtures("box")
+def test_logs_can_be_followed_until_ctrl_c(shop: Shop, box: dict[str, Any], script: Path) -> None:
+    process = start(script, "sandbox", "logs", "one", "--follow", "--json", cwd=shop.root)
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    assert (first["service"], first["line"].startswith("starting changed-b")) == ("b", True)
+    httpx.get(f"{box['urls']['b']}/followed", trust_env=False)
+    assert next(line for line in process.stdout if "/followed" in line)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize(
