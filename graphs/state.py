@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from typing_extensions import TypedDict
-
 from graphs.ports import Ports, Work
 from tasks.states import FinalState
 from tasks.text import one_line
