@@ -43,11 +43,9 @@ def read_junit(path: Path) -> TestReport | None:
 
 
 def _cases(root: Any) -> Iterator[Any]:
-    suites = [root] if isinstance(root, TestSuite) else list(root)
-    while suites:
-        suite = suites.pop(0)
+    # A suite yields the cases of the suites inside of it too.
+    for suite in [root] if isinstance(root, TestSuite) else root:
         yield from suite
-        suites += suite.testsuites()
 
 
 def _failing(case: Any) -> FailingTest | None:
