@@ -94,6 +94,8 @@ def view(board: Board, now: float, console: Console) -> RenderableType:
     """The board as it is drawn on `console`: head, totals, the agents that move, how many more work."""
     from rich.console import Group
 
+    if not board.total:
+        return _line("nothing has begun yet", "dim")
     width = console.width
     rows = max(1, min(_ROWS, console.height - _OTHER_LINES))
     shown = board.moving(rows)
