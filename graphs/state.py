@@ -5,7 +5,7 @@ Transcripts, evidence and verdicts lie in the store under their ids; the checkpo
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict
 
 from graphs.ports import Ports, Work
 from tasks.states import FinalState
