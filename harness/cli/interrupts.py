@@ -28,7 +28,9 @@ async def _watched(main: Coroutine[Any, Any, Result]) -> Result:
     task = asyncio.ensure_future(main)
     stop = _Stop(task)
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
+    # What was ignored from the start stays so: `nohup` and jobs in the background mean it.
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heeded:
         loop.add_signal_handler(number, stop.asked)
     try:
         return await task
@@ -37,7 +39,7 @@ async def _watched(main: Coroutine[Any, Any, Result]) -> Result:
             raise KeyboardInterrupt from None
         raise
     finally:
-        for number in _SIGNALS:
+        for number in heeded:
             loop.remove_signal_handler(number)
 
 

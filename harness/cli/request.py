@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json as jsonlib
 import secrets
 import sys
@@ -120,12 +121,14 @@ async def _send(url: str, asked: Asked) -> Response:
     import httpx
 
     # No proxies and no redirects: what the service said is shown, not what somebody made of it.
-    async with httpx.AsyncClient(trust_env=False, timeout=asked.timeout_s) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=None) as client:
         try:
-            return await client.request(
-                asked.method, url.rstrip("/") + asked.path, headers=list(asked.headers), content=asked.body
-            )
-        except httpx.TimeoutException:
+            # Around all of it: a service that goes on sending a little would outlast every limit on its parts.
+            async with asyncio.timeout(asked.timeout_s):
+                return await client.request(
+                    asked.method, url.rstrip("/") + asked.path, headers=list(asked.headers), content=asked.body
+                )
+        except TimeoutError:
             raise EnvironmentFault(
                 f"{asked.service} did not answer within {asked.timeout_s:g} s", hint="--timeout gives it more time"
             ) from None

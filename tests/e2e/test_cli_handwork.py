@@ -191,6 +191,13 @@ def test_a_failing_request_fails_and_its_exchange_is_kept(shop: Shop, spurline: 
 
 
 @pytest.mark.usefixtures("box")
+def test_a_request_that_takes_too_long(shop: Shop, spurline: Spurline) -> None:
+    asked = spurline("request", "-S", "one", "GET", "/slow/5000", "-s", "c", "--timeout", "200ms", cwd=shop.root)
+    assert asked.code == 3
+    assert "error: c did not answer within 0.2 s" in asked.err
+
+
+@pytest.mark.usefixtures("box")
 def test_logs_of_forks_and_of_the_baseline(shop: Shop, spurline: Spurline) -> None:
     logs = spurline("sandbox", "logs", "one", cwd=shop.root)
     assert "starting changed-b" in logs.out

@@ -116,6 +116,21 @@ def test_the_second_one_stops_at_once(tmp_path: Path) -> None:
     assert err == "stopped at once\n"
 
 
+def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, os, signal\n"
+        "from harness.cli.interrupts import complete\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "async def patient():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    await asyncio.sleep(0)\n"
+        "    return 'went on'\n"
+        "print(complete(patient()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "went on\n"
+
+
 def test_a_reader_that_goes_away_is_no_error(script: Path, make_repo: MakeRepo) -> None:
     tickets = {f"tickets/{n}.md": f"---\nid: t{n}\ntitle: T\n---\n" for n in range(20)}
     settings = "project: t\nbaseline: {entry: a, services: {a: {command: [a]}}}\n"
