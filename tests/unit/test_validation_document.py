@@ -1,0 +1,234 @@
+"""Documents hold all facts and read back as them; evidence is small, says who answered what, and keeps secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.validation import evidence
+from harness.validation.bench import Item
+from harness.validation.document import Heading, document_of, facts_of, rejudge
+from harness.validation.facts import (
+    BaselineFacts,
+    CheckFacts,
+    Facts,
+    ForkFacts,
+    PlantFacts,
+    RecordFacts,
+    ScopeFacts,
+    StaticFacts,
+)
+from harness.validation.results import CheckResult, FailingTest, digest
+from harness.validation.trial import Run, Series, Trial
+from harness.validation.verdict import Judgement, judge
+from sandbox.driver import LogLine, Sandbox, Window
+from sandbox.exchanges import Exchange
+from sandbox.hops import Hop, Lost
+from sandbox.keys import RoutingKey
+from tasks.errors import ForkError
+from tasks.ticket import Check, CommandCheck, HttpCheck
+
+KEY = "0123456789abcdef"
+HTTP = HttpCheck.model_validate(
+    {
+        "name": "an order is charged",
+        "request": {"service": "gateway", "method": "POST", "path": "/orders", "json": {"user": 7, "price": 1.5}},
+        "expect": {"status": 201},
+    }
+)
+COMMAND = CommandCheck(name="suite", run="pytest -q tests", timeout=1.5)
+EMPTY = Window(0.0, 1.0, (), (), (), 0)
+
+
+def series(check: Check, *results: CheckResult, own: bool = True, window: Window = EMPTY) -> Series:
+    item = Item(check, own, check.name, digest(check))
+    return Series(item, CheckResult("pass", ""), tuple(Run(1.0, result, window) for result in results))
+
+
+SERIES = (series(HTTP, CheckResult("pass", "")), series(COMMAND, CheckResult("pass", ""), own=False))
+HEADING = Heading("run", "ticket", 1, "d" * 40, "e" * 64, "box", 2, 1, 2)
+losses = st.lists(st.builds(Lost, st.sampled_from("ab"), st.sampled_from("ab")), max_size=2).map(tuple)
+outcomes = st.sampled_from(["pass", "fail", "unjudged"])
+names = st.lists(st.sampled_from(["a", "b"]), max_size=2).map(tuple)
+small = st.integers(0, 2)
+
+
+def check_facts(name: str) -> st.SearchStrategy[CheckFacts]:
+    runs = st.lists(outcomes, max_size=3).map(tuple)
+    return st.builds(
+        CheckFacts,
+        st.just(name),
+        st.booleans(),
+        outcomes,
+        runs,
+        names,
+        losses,
+        st.text(max_size=3),
+        st.text(max_size=3),
+    )
+
+
+some_facts = st.builds(
+    Facts,
+    commit=st.just("c" * 40),
+    base=st.just("b" * 40),
+    judged_from=st.none() | st.just("b" * 40),
+    judges_intact=st.booleans(),
+    scope=st.builds(ScopeFacts, names, names, names, names, names),
+    static=st.none()
+    | st.lists(st.builds(StaticFacts, st.just("x"), outcomes, st.none() | outcomes), max_size=2).map(tuple),
+    forks=st.lists(
+        st.builds(ForkFacts, st.sampled_from("ab"), small, st.none() | st.just("c" * 40), small, st.booleans()),
+        max_size=2,
+    ).map(tuple),
+    checks=st.tuples(check_facts(HTTP.name), check_facts(COMMAND.name)),
+    planted=st.lists(st.builds(PlantFacts, st.sampled_from("ab"), st.none() | st.just("suite"), small), max_size=2).map(
+        tuple
+    ),
+    records=st.none() | st.builds(RecordFacts, small, small, small, small, names),
+    baseline=st.none() | st.builds(BaselineFacts, st.just("b" * 40), st.just("b" * 40), st.booleans(), st.booleans()),
+    repeat=st.integers(1, 3),
+    preserve=st.booleans(),
+    lost=losses,
+)
+
+
+@given(some_facts)
+def test_facts_read_back_from_the_json_of_their_document(facts: Facts) -> None:
+    judgement = judge(facts)
+    document = json.loads(json.dumps(document_of(HEADING, facts, judgement, "evidence", SERIES)))
+    assert facts_of(document) == facts
+    assert rejudge(document) == judgement.conclusion
+
+
+def floats(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(floats(one) for one in value.values())
+    return any(floats(one) for one in value) if isinstance(value, list) else isinstance(value, float)
+
+
+@given(some_facts)
+def test_documents_have_whole_numbers_only(facts: Facts) -> None:
+    document = document_of(HEADING, facts, judge(facts), None, SERIES, {"suite": CheckResult("fail", "no")})
+    assert not floats(document)
+    assert document["checks"][0]["definition"]["request"]["json"] == {"user": 7, "price": "1.5"}
+    assert document["evidence_digest"] is None
+
+
+def test_the_digest_of_the_evidence() -> None:
+    facts = facts_of(document_of(HEADING, good_facts(), judge(good_facts()), None, SERIES))
+    document = document_of(HEADING, facts, judge(facts), "wörds", SERIES)
+    assert document["evidence_digest"] == hashlib.sha256("wörds".encode()).hexdigest()
+
+
+def good_facts() -> Facts:
+    return Facts(
+        commit="c" * 40,
+        base="b" * 40,
+        judged_from="b" * 40,
+        judges_intact=True,
+        scope=ScopeFacts(("users",)),
+        static=(),
+        forks=(),
+        checks=tuple(CheckFacts(one.item.name, one.item.own, "pass", ("pass",)) for one in SERIES),
+        planted=(),
+        records=None,
+        baseline=None,
+        repeat=2,
+    )
+
+
+def exchange(caller: str, name: str, status: int, response: str, **more: Any) -> Exchange:
+    values: dict[str, Any] = {
+        "at": 1.0,
+        "key": KEY,
+        "method": "POST",
+        "path": f"/{name}",
+        "request_headers": {},
+        "request_body": '{"amount": 5}',
+        "response_headers": {},
+    }
+    return Exchange(caller=caller, service=name, status=status, response_body=response, **{**values, **more})
+
+
+def hop(caller: str, name: str, at: float, status: int, served_by: Any = "baseline") -> Hop:
+    generation = 1 if served_by == "fork" else None
+    return Hop(at, 5.0, caller, name, KEY, ("header",), None, served_by, generation, "", "POST", f"/{name}", status)
+
+
+WINDOW = Window(
+    0.0,
+    2.0,
+    (
+        hop("client", "gateway", 1.0, 502),
+        hop("gateway", "users", 1.1, 200, "fork"),
+        hop("gateway", "payments", 1.2, 400),
+    ),
+    (),
+    (
+        exchange("client", "gateway", 502, "payments said no"),
+        exchange("gateway", "payments", 400, f'{{"error": "currency is required", "key": "{KEY}"}}'),
+    ),
+    0,
+)
+
+
+def trial(*found: Series) -> Trial:
+    sandbox = Sandbox("box", RoutingKey(KEY), {}, {}, 9.0, 1)
+    return Trial(good_facts(), found, sandbox, steady=True)
+
+
+def test_evidence_names_the_hop_that_answered_in_its_own_words() -> None:
+    failing = series(HTTP, CheckResult("fail", "expected status 201, got 502"), window=WINDOW)
+    judgement = Judgement("failed", "check fails", True, (HTTP.name,))
+    logs = {"users": [LogLine(1.0, f"charging with {KEY}"), LogLine(1.1, "password=hunter2")]}
+    text = evidence.of_trial(trial(failing), judgement, logs)
+    assert "payments (baseline) answered gateway with 400" in text
+    assert "currency is required" in text
+    assert '{"amount": 5}' in text
+    assert "gateway (baseline) answered" not in text
+    assert "gateway → users  POST /users  200  your fork" in text
+    assert 'POST /orders of gateway {"user": 7, "price": 1.5}' in text
+    assert "charging with 0123…" in text
+    assert KEY not in text
+    assert "hunter2" not in text
+
+
+def test_evidence_of_a_command_names_its_failing_tests() -> None:
+    test = FailingTest("tests.test_a::test_one", "assert 400 == 201", "    def test_one():\n>       assert 400 == 201")
+    failing = series(COMMAND, CheckResult("fail", "1 of 2 tests failed", (test,)), own=False)
+    text = evidence.of_trial(trial(failing), Judgement("failed", "r", True, ("suite",)), {})
+    assert "Check 'suite', a check of the repository" in text
+    assert "failing test tests.test_a::test_one: assert 400 == 201" in text
+    assert ">       assert 400 == 201" in text
+
+
+def test_evidence_says_that_a_check_is_flaky() -> None:
+    found = series(HTTP, CheckResult("fail", "no"), CheckResult("pass", ""), CheckResult("fail", "no"))
+    text = evidence.of_trial(trial(found), Judgement("failed", "r", True, (HTTP.name,)), {})
+    assert "flaky: fail, pass, fail" in text
+
+
+@given(st.lists(st.text(max_size=4000), min_size=1, max_size=12))
+def test_evidence_is_small_whatever_happens(texts: list[str]) -> None:
+    exchanges = tuple(exchange("gateway", f"s{index}", 500, text) for index, text in enumerate(texts))
+    result = CheckResult("fail", texts[0], tuple(FailingTest("n", text, text) for text in texts), texts[-1])
+    found = series(HTTP, result, window=replace(WINDOW, exchanges=exchanges, hops=WINDOW.hops * 20))
+    logs = {f"s{index}": [LogLine(1.0, text)] * 50 for index, text in enumerate(texts)}
+    text = evidence.of_trial(trial(found), Judgement("failed", texts[0], True, (HTTP.name,)), logs)
+    assert len(text) <= evidence.LIMIT + 60
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(("stage", "words"), [("build", "did not build"), ("start", "did not start")])
+def test_evidence_of_a_fork_shows_its_last_lines(stage: str, words: str) -> None:
+    error = ForkError("it exited with 1", service="users", stage=stage, log=("Traceback …", "RuntimeError: no tea"))
+    text = evidence.of_fork(error)
+    assert words in text
+    assert text.endswith("RuntimeError: no tea")
