@@ -1,0 +1,162 @@
+"""A run: the backlog of a base commit, worked by a crew until every ticket has ended."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.runtime.connections import Narrator, baseline_of, connected, opened_store, project_at
+from harness.settings import Project
+from tasks.errors import CheckoutError
+from tasks.events import Event
+
+if TYPE_CHECKING:
+    from harness.engine.supervisor import Ending
+    from harness.repository import Repository
+    from harness.store.tables import AgentRow, RunRow
+    from tasks.backlog import Backlog
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the user said of one run, beside the settings."""
+
+    tickets: tuple[str, ...] = ()
+    """Ids; none: the whole backlog."""
+    agents: int | None = None
+    copies: int | None = None
+    """Multiply the backlog to so many tickets."""
+    rev: str = "HEAD"
+    record: Path | None = None
+    """Folder for recordings of what the agents did."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    run: str
+    tickets: Mapping[str, int]
+    """How many ended in each final state."""
+    agents: tuple[AgentRow, ...]
+    cost_usd: float
+    seconds: float
+    exit_code: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The last line of `run --json`."""
+        return {
+            "event": "run.finished",
+            "run": self.run,
+            "tickets": dict(self.tickets),
+            "cost_usd": round(self.cost_usd, 6),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+async def run_backlog(project: Project, options: RunOptions, listen: Listener, narrate: Narrator) -> RunResult:
+    """Work the backlog to its end. Raises SpurlineError where it could not begin; cancelled, it lets go of all."""
+    from harness.repository import Repository
+    from harness.runtime.crew import crew
+    from harness.store.journal import StoreJournal
+    from harness.store.runs import Runs, tally
+
+    repository = await Repository.open(project.root)
+    base = await repository.resolve(options.rev)
+    project = await project_at(project, repository, base)
+    backlog = await _backlog(project, options, repository, base, narrate)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened_store(project))
+        driver = await stack.enter_async_context(connected(project))
+        await stack.enter_async_context(baseline_of(project, driver, base, narrate))
+        runs, row = Runs(database), _row(project, base, len(backlog))
+        journal = StoreJournal(database, row.id)
+        journal.listen(listen)
+        await runs.begin(row, backlog.tickets)
+        journal.emit("run.started", None, {"base": base, "tickets": [ticket.id for ticket in backlog]})
+        state = "interrupted"
+        try:
+            async with crew(
+                project, row, repository, database, driver, journal, backlog, agents=options.agents
+            ) as supervisor:
+                endings = await supervisor.work(backlog.tickets)
+            state = "finished"
+        finally:
+            await runs.end(row.id, state)
+        agents = await runs.agents(row.id)
+        result = RunResult(
+            run=row.id,
+            tickets=tally(agents),
+            agents=agents,
+            cost_usd=sum(agent.cost_usd for agent in agents),
+            seconds=time.time() - row.started_at,
+            exit_code=_exit_code(endings),
+        )
+        if options.record is not None:
+            _write_recordings(project, row.id, backlog, options.record, narrate)
+        return result
+
+
+async def _backlog(
+    project: Project, options: RunOptions, repository: Repository, base: str, narrate: Narrator
+) -> Backlog:
+    """The tickets to be worked. CheckoutError for one that the base commit does not hold as it stands."""
+    backlog = project.backlog()
+    project.checks()
+    if options.tickets:
+        backlog = backlog.only(options.tickets)
+    dirty, files = await repository.dirty(), set(await repository.files(base))
+    for ticket in backlog:
+        assert ticket.source is not None
+        path = ticket.source.relative_to(project.root).as_posix()
+        if path in dirty or path not in files:
+            raise CheckoutError(
+                f"the ticket {path} is not in commit {base[:12]} as it stands in the work tree",
+                hint="tickets hold checks that judge, so they are read from the commit: commit them first",
+            )
+    if dirty:
+        narrate(f"not committed, so not part of this run: {', '.join(dirty[:5])}{' …' if len(dirty) > 5 else ''}")
+    return backlog if options.copies is None else backlog.multiplied(options.copies)
+
+
+def _row(project: Project, base: str, tickets: int) -> RunRow:
+    from harness.store.documents import canonical
+    from harness.store.tables import RunRow
+
+    return RunRow(
+        id=f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
+        project=project.settings.project,
+        base=base,
+        state="running",
+        settings_digest=project.settings.digest(),
+        settings=canonical(project.settings.model_dump(mode="json", by_alias=True)),
+        spurline=version("spurline"),
+        tickets=tickets,
+        started_at=time.time(),
+    )
+
+
+def _exit_code(endings: tuple[Ending, ...]) -> int:
+    if any(ending.environment for ending in endings):
+        return 3
+    return 0 if all(ending.state == "verified" for ending in endings) else 1
+
+
+def _write_recordings(project: Project, run: str, backlog: Backlog, folder: Path, narrate: Narrator) -> None:
+    from harness.agents.rehearsal.record import recording_of, write_recording
+    from harness.agents.transcript import Transcript
+
+    for ticket in backlog:
+        transcript = Transcript.open(project.state / "transcripts", run, ticket.id)
+        if any(entry.origin == "agent" for entry in transcript.entries):
+            path = folder / f"{ticket.id}.yaml"
+            write_recording(recording_of(ticket.id, transcript.entries), path)
+            narrate(f"recorded {path}")
