@@ -8,9 +8,12 @@ connection hangs without an error.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -27,6 +30,9 @@ from tasks.errors import ModelError
 
 BROKEN: Final = "broken"
 _CONNECT_S: Final = 10.0
+# A connection pool looks at each of its connections for every request: with a hundred in one that was a sixth of a
+# run's own time. Tickets are spread over several.
+_POOLS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,16 @@ class ModelClient:
         self._limits = limits or CallLimits()
         timeout = httpx2.Timeout(self._limits.idle_s, connect=min(_CONNECT_S, self._limits.idle_s))
         try:
-            self._sdk = anthropic.AsyncAnthropic(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout)
+            self._sdks = tuple(
+                anthropic.AsyncAnthropic(
+                    base_url=base_url,
+                    api_key=api_key,
+                    max_retries=0,
+                    timeout=timeout,
+                    http_client=anthropic.DefaultAsyncHttpxClient(timeout=timeout, verify=_certificates()),
+                )
+                for _ in range(_POOLS)
+            )
         except anthropic.AnthropicError as error:
             raise ModelError(f"the model's client cannot be set up: {error}", hint="check ANTHROPIC_API_KEY") from error
 
@@ -91,7 +106,8 @@ class ModelClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._sdk.close()
+        for sdk in self._sdks:
+            await sdk.close()
 
     @property
     def max_tokens(self) -> int:
@@ -129,7 +145,7 @@ class ModelClient:
             billed: list[ApiMessage] = []
             try:
                 async with asyncio.timeout(self._limits.wall_s):
-                    message = await self._stream(system, tools, messages, billed)
+                    message = await self._stream(ticket, system, tools, messages, billed)
             except BaseException as error:
                 for started in billed:
                     self._charge(ticket, started, BROKEN, time.monotonic() - began)
@@ -141,8 +157,12 @@ class ModelClient:
             call = self._charge(ticket, message, stop_reason, time.monotonic() - began)
         return Reply([_plain(block) for block in message.content], stop_reason, call)
 
+    def _sdk(self, ticket: str) -> anthropic.AsyncAnthropic:
+        return self._sdks[zlib.crc32(ticket.encode()) % len(self._sdks)]
+
     async def _stream(
         self,
+        ticket: str,
         system: Sequence[Block],
         tools: Sequence[Block],
         messages: Sequence[Message],
@@ -151,7 +171,9 @@ class ModelClient:
         """The whole message. As soon as one has begun it is in `billed`, whatever becomes of it."""
         # The layout is checked by the API, not by types: blocks come back exactly as they went.
         request: dict[str, Any] = {"system": system, "tools": tools, "messages": messages}
-        async with self._sdk.messages.stream(model=self._model, max_tokens=self._max_tokens, **request) as stream:
+        async with self._sdk(ticket).messages.stream(
+            model=self._model, max_tokens=self._max_tokens, **request
+        ) as stream:
             async for _ in stream:
                 if not billed:
                     billed.append(stream.current_message_snapshot)
@@ -188,6 +210,12 @@ class ModelClient:
         if isinstance(error, TypeError) and "authentication" in str(error):
             return ModelError("there is no key for the model's API", hint="set ANTHROPIC_API_KEY")
         return trouble_of(error) or error
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    # Reading all certificates takes longer than everything else that a client is made of.
+    return httpx2.create_ssl_context()
 
 
 class _Backoff(tenacity.wait.wait_base):

@@ -194,6 +194,8 @@ async def serve_rehearsal(folder: Path, *, latency_s: float = 0.0) -> AsyncItera
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=0,
+        # Longer than clients keep a connection: who closes second never finds it closed.
+        timeout_keep_alive=75,
     )
     server = _Server(config)
     with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listener:

@@ -27,8 +27,8 @@ _ERROR_TYPES: Final = {
     429: "rate_limit_error",
     529: "overloaded_error",
 }
-# Small pieces, cut without regard to characters' meaning: what a client must be able to put together.
-_PIECE_CHARS: Final = 48
+# Pieces as small as a client's putting together deserves, and no smaller: every one costs it an event.
+_PIECE_CHARS: Final = 200
 
 
 class MessagesRequest(BaseModel):
