@@ -91,6 +91,7 @@ async def _carriers(
     """What the probe of the running baseline shows; a warning where there is none to probe."""
     from harness.discovery.forwarding import explained
     from harness.discovery.probing import known_requests, parse_request, probe
+    from harness.repository import Repository
 
     asked = [parse_request(text, project.settings.baseline.entry) for text in requests]
     baseline = await driver.baseline() if driver is not None else None
@@ -104,6 +105,10 @@ async def _carriers(
         return [problem("baseline", f"is up, but sick: {', '.join(sick)}", "`spurline baseline down`, then `up`")]
     probed = await probe(driver, project.system(), [*known_requests(project), *asked])
     said = [ok("baseline", f"is up and healthy, version {baseline.version[:12]}; {probed.sent} requests were sent")]
+    head = await (await Repository.open(project.root, settled=False)).head()
+    if head != baseline.version:
+        way_out = "`spurline baseline down`, then `up`, where it is to run what is checked out"
+        said.append(warning("baseline", f"runs {baseline.version[:12]}, and HEAD is {head[:12]}", way_out))
     said += [warning("probe", f"no answer to {text}", "see its logs") for text in probed.unanswered]
     if probed.dropped:
         said.append(warning("probe", f"{probed.dropped} records were lost: what follows has holes", "ask once more"))

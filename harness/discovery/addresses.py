@@ -94,7 +94,7 @@ def _own(setting: str, value: str, own_ports: frozenset[int]) -> Rewritten:
     listens = re.fullmatch(r"(?P<host>0\.0\.0\.0|\[::\]|::|localhost|127\.0\.0\.1)?:(?P<port>\d{1,5})", value)
     if listens is not None and int(listens["port"]) in own_ports:
         return Rewritten(f"{OWN_HOST}:${{port}}", f"was {value}")
-    if value.isdigit() and int(value) in own_ports and "port" in setting.lower():
+    if re.fullmatch(r"[0-9]{1,5}", value) and int(value) in own_ports and "port" in setting.lower():
         return Rewritten("${port}", f"was {value}")
     return Rewritten(value)
 

@@ -20,9 +20,9 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from harness.discovery.dockerfile import Image, read_image
 from harness.discovery.findings import Component, Sourced
 from harness.discovery.tree import Tree
+from harness.discovery.variables import Variables
 
 _USUAL: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-_VARIABLE = re.compile(r"\$(?:\$|(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<rest>:?[-?+][^{}]*)?\})")
 _PROBED_PATH = re.compile(r"https?://[^/\s\"']+(/[^\s\"'|;]*)?")
 
 
@@ -45,9 +45,10 @@ def compose_components(tree: Tree) -> list[Component]:
         tree.skip(path, "no mapping `services`")
         return []
     found = []
+    variables = Variables(tree, posixpath.dirname(path))
     for name, spec in services.items():
         if isinstance(spec, CommentedMap):
-            found.append(_Reader(tree, path, _scalar(name), spec, _line(services, name)).component())
+            found.append(_Reader(tree, path, _scalar(name), spec, _line(services, name), variables).component())
         else:
             tree.skip(f"{path}: service {_scalar(name)}", "not a mapping")
     return found
@@ -74,9 +75,12 @@ def _chosen(tree: Tree) -> str | None:
 class _Reader:
     """Reads one service of a compose file."""
 
-    def __init__(self, tree: Tree, path: str, name: str, spec: CommentedMap, line: int) -> None:
+    def __init__(self, tree: Tree, path: str, name: str, spec: CommentedMap, line: int, variables: Variables) -> None:
         self.tree, self.path, self.name, self.spec, self.line = tree, path, name, spec, line
+        self.filled = variables.filled
+        self.lookup = variables.lookup
         self.todos: list[str] = []
+        self.unset: list[Sourced[str]] = []
 
     def component(self) -> Component:
         spec = self.spec
@@ -98,6 +102,7 @@ class _Reader:
             command=self._command(image),
             hint=image.text if image else "",
             env={name: value for name, value in env.items() if name not in ("PATH", "PYTHONUNBUFFERED", "NODE_ENV")},
+            unset=tuple(self.unset),
             ports=tuple({port.value: port for port in reversed(listening)}.values())[::-1],
             published={own: host for own, host, _ in ports if host},
             depends=tuple(self._depends()),
@@ -115,7 +120,7 @@ class _Reader:
         if not isinstance(context, str) or "://" in context:
             return None
         folder = posixpath.normpath(posixpath.join(base, context))
-        if folder.startswith(("..", "/")):
+        if folder.startswith(("..", "/", "~")):
             self.todos.append(f"its build context {context!r} lies outside of the repository ({self._at('build')})")
             folder = "."
         return Sourced(folder, f"build context, {self._at('build')}")
@@ -130,17 +135,17 @@ class _Reader:
         for key in ("command", "entrypoint"):
             words = _words(self.spec.get(key))
             if words:
-                return Sourced(tuple(self._interpolated(word) or word for word in words), self._at(key))
+                return Sourced(tuple(self.filled(word) or word for word in words), self._at(key))
         return image.start if image else None
 
     def _env(self) -> dict[str, Sourced[str]]:
         found: dict[str, Sourced[str]] = {}
         environment = self.spec.get("environment")
         for name, value, line in _pairs(environment):
-            text = None if value is None else self._interpolated(_scalar(value))
+            text = self.lookup(name) if value is None else self.filled(_scalar(value))
             source = f"{self.path}:{line or self.line}"
             if text is None:
-                self.todos.append(f"env {name}: its value comes from the shell or an .env file ({source})")
+                self.unset.append(Sourced(name, source))
             else:
                 found[name] = Sourced(text, source)
         for file in _texts(self.spec.get("env_file")):
@@ -148,23 +153,6 @@ class _Reader:
                 f"env: {file} is read too ({self._at('env_file')}); name here what the service needs of it"
             )
         return found
-
-    def _interpolated(self, text: str) -> str | None:
-        """`text` with compose's variables replaced by their defaults; None where one has none."""
-        missing = False
-
-        def value(match: re.Match[str]) -> str:
-            nonlocal missing
-            if match[0] == "$$":
-                return "$"
-            rest = match["rest"] or ""
-            if rest.lstrip(":").startswith("-"):
-                return rest.lstrip(":")[1:]
-            missing = True
-            return ""
-
-        replaced = _VARIABLE.sub(value, text)
-        return None if missing else replaced
 
     def _ports(self) -> list[tuple[int, int | None, str]]:
         """(its own port, the host's port or None, where it says so)."""
@@ -175,16 +163,16 @@ class _Reader:
             if isinstance(entry, CommentedMap):
                 own, host = _scalar(entry.get("target")), _scalar(entry.get("published"))
             else:
-                text = (self._interpolated(_scalar(entry)) or "").partition("/")[0]
+                text = (self.filled(_scalar(entry)) or "").partition("/")[0]
                 *before, own = text.split(":")
                 host = before[-1] if before else ""
-            if own.isdigit():
-                found.append((int(own), int(host) if host.isdigit() else None, source))
+            if (port := _port(own)) is not None:
+                found.append((port, _port(host), source))
         return found
 
     def _exposed(self) -> list[Sourced[int]]:
-        ports = (str(port).partition("/")[0] for port in _texts(self.spec.get("expose")))
-        return [Sourced(int(port), self._at("expose")) for port in ports if port.isdigit()]
+        ports = (_port(text.partition("/")[0]) for text in _texts(self.spec.get("expose")))
+        return [Sourced(port, self._at("expose")) for port in ports if port is not None]
 
     def _depends(self) -> Iterator[str]:
         for key in ("depends_on", "links"):
@@ -203,6 +191,10 @@ class _Reader:
         if (match := _PROBED_PATH.search(probe)) is not None:
             return Sourced(match[1] or "/", source)
         return Sourced("tcp", source) if re.search(r"\bnc\b|/dev/tcp/", probe) else None
+
+
+def _port(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,5}", text) else None
 
 
 def _pairs(environment: Any) -> Iterator[tuple[str, Any, int | None]]:

@@ -31,7 +31,7 @@ def discover(root: Path) -> Findings:
     tree = Tree(root)
     programs = _programs(tree)
     composed = compose_components(tree)
-    built = [component for component in composed if component.image is None]
+    built = _serving(tree, [component for component in composed if component.image is None])
     launched = built or procfile_components(tree)
     parts = _parts(tree, launched, programs)
     directory = _directory(parts, composed)
@@ -64,6 +64,28 @@ def _programs(tree: Tree) -> list[Program]:
         else:
             tree.notes.append(f"{program.source}: `{program.name}` was not seen to listen; left out")
     return served
+
+
+def _serving(tree: Tree, built: Sequence[Component]) -> list[Component]:
+    """The components that open a port or that another one names: a load generator does neither."""
+    if not any(component.ports for component in built):
+        return list(built)
+    kept = []
+    for component in built:
+        hosts = "|".join(re.escape(host) for host in (component.name, *component.aliases))
+        pattern = re.compile(rf"(?<![\w.-])(?:{hosts})(?![\w.-])")
+        others = [other for other in built if other is not component]
+        texts = (text for other in others for text in (*_said(other), *other.depends))
+        if component.ports or component.ready or any(pattern.search(text) for text in texts):
+            kept.append(component)
+        else:
+            tree.notes.append(f"{component.source}: `{component.name}` opens no port and nobody names it; left out")
+    return kept
+
+
+def _said(component: Component) -> list[str]:
+    """What a component is told: its environment and its command."""
+    return [*(value.value for value in component.env.values()), *(component.command.value if component.command else ())]
 
 
 def _parts(tree: Tree, launched: Sequence[Component], programs: Sequence[Program]) -> list[Part]:

@@ -79,6 +79,8 @@ class Component:
     hint: str = ""
     """How it is started where that cannot be used as it is (an image's entry point, say); also tells programs apart."""
     env: Mapping[str, Sourced[str]] = field(default_factory=dict)
+    unset: tuple[Sourced[str], ...] = ()
+    """Variables whose value comes from somewhere that is not read: the shell, a file that git ignores."""
     ports: tuple[Sourced[int], ...] = ()
     """Ports that it listens on, as its neighbours see them; the first is the main one."""
     published: Mapping[int, int] = field(default_factory=dict)

@@ -16,6 +16,8 @@ from sandbox.service import PLACEHOLDER
 
 _LOCAL = re.compile(r"(?:[a-z][a-z0-9+.]*://)?(?:localhost|127\.0\.0\.1|0\.0\.0\.0)?(?::\d{1,5})?(?:/\S*)?|\d{2,5}")
 
+_HOST = re.compile(r"[A-Za-z0-9.-]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -57,6 +59,12 @@ class Inputs:
                 todos.append(f"env {name}: its value holds a text that Spurline would fill in ({given.source})")
                 continue
             env[name] = Sourced(value, f"{what}, {given.source}" if what else given.source)
+        for unset in component.unset if component else ():
+            means = self._means(unset.value)
+            if means is not None and unset.value != "PORT":
+                env[unset.value] = Sourced(_of(means, ""), f"by its name, {unset.source}")
+            elif means is None:
+                todos.append(f"env {unset.value}: its value comes from the shell or an .env file ({unset.source})")
         return env, todos
 
     def read_env(self, env: Mapping[str, Sourced[str]], words: Sequence[str]) -> dict[str, Sourced[str]]:
@@ -64,7 +72,7 @@ class Inputs:
         found: dict[str, Sourced[str]] = {}
         own_set = self._reads_port() or _told_port(words, env)
         for knob in self.knobs:
-            means = self._means(knob.name) if knob.kind == "env" and knob.name not in env else None
+            means = self._read(knob) if knob.kind == "env" and knob.name not in env else None
             if means is None or knob.name == "PORT":
                 continue
             if means.service is not None:
@@ -84,7 +92,7 @@ class Inputs:
         found = []
         for knob in self.knobs:
             name = knob.name.lstrip("-")
-            means = self._means(name) if knob.kind == "flag" and name not in given else None
+            means = self._read(knob) if knob.kind == "flag" and name not in given else None
             if means is None or means.service in by_env:
                 continue
             if means.service is None and means.form != "host":
@@ -118,6 +126,13 @@ class Inputs:
 
     def _means(self, setting: str) -> Meaning | None:
         return meaning(setting, self.name, self.names)
+
+    def _read(self, knob: Knob) -> Meaning | None:
+        means = self._means(knob.name.lstrip("-"))
+        if means is not None and means.service is None and means.form == "address" and _HOST.fullmatch(knob.default):
+            # `--bind 0.0.0.0` takes an interface, `--bind :8080` an address.
+            return Meaning(None, "host")
+        return means
 
     def _reads_port(self) -> bool:
         return any(knob.kind == "env" and knob.name == "PORT" for knob in self.knobs)

@@ -46,7 +46,7 @@ def render(findings: Findings) -> str:
 
 def example_ticket(findings: Findings) -> str:
     """The text of an example ticket for this system."""
-    service = findings.entry.value if findings.entry else "app"
+    service = _text(findings.entry.value if findings.entry else "app")
     return f"""---
 id: example
 title: Say in one line what is to be different
@@ -74,7 +74,7 @@ def open_ends(text: str) -> list[tuple[int, str]]:
 
 def _entry(findings: Findings) -> Iterator[str]:
     if findings.entry is not None:
-        yield _line(1, f"entry: {findings.entry.value}", findings.entry.source)
+        yield _line(1, f"entry: {_text(findings.entry.value)}", findings.entry.source)
     else:
         yield _line(1, "entry: app", "TODO: the service that requests from outside reach first")
 
@@ -99,7 +99,7 @@ def _nothing() -> list[str]:
 
 
 def _service(service: ServiceFinding) -> Iterator[str]:
-    yield _line(2, f"{service.name}:", service.source)
+    yield _line(2, f"{_text(service.name)}:", service.source)
     yield _line(3, f"cwd: {_text(service.cwd.value)}", service.cwd.source)
     if service.shared:
         yield from _listed("shared", service.shared)

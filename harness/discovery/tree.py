@@ -98,7 +98,12 @@ class Tree:
         for folder, folders, names in os.walk(self.root, followlinks=False):
             relative = os.path.relpath(folder, self.root)
             depth = 0 if relative == "." else relative.count(os.sep) + 1
-            folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS and depth < MAX_DEPTH)
+            # A path that begins with `~` cannot be named in spurline.yaml.
+            folders[:] = [
+                name
+                for name in sorted(folders)
+                if name not in SKIPPED_FOLDERS and depth < MAX_DEPTH and not name.startswith("~")
+            ]
             for name in sorted(names):
                 path = name if relative == "." else f"{Path(relative).as_posix()}/{name}"
                 if not path.isprintable() or not _is_plain_file(self.root / path):

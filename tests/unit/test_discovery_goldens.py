@@ -176,8 +176,61 @@ RUST: Final = {
     "    <artifactId>spring-boot-maven-plugin</artifactId>\n  </plugin></plugins></build>\n</project>\n",
     "java/src/main/resources/application.properties": "api.base=${API_URL:http://localhost:8000}\n",
 }
+HAIL: Final = {
+    "compose.yml": """\
+services:
+  frontend:
+    build: {context: ., dockerfile: src/frontend/Dockerfile}
+    ports: ["${FRONTEND_PORT}:${FRONTEND_PORT}"]
+    environment:
+      - PORT=${FRONTEND_PORT}
+      - CUSTOMER_SERVICE_ADDR
+      - DRIVER_SERVICE_ADDR
+      - OTEL_RESOURCE_ATTRIBUTES=service.name=frontend
+  customer:
+    build: ./src/hail
+    ports: ["${CUSTOMER_PORT}"]
+  driver:
+    build: ./src/hail
+    ports: ["${DRIVER_PORT:-8082}"]
+  loadgenerator:
+    build: ./src/load
+    environment: [FRONTEND_ADDR]
+""",
+    ".env": "FRONTEND_PORT=8080\nCUSTOMER_PORT=8081\nCUSTOMER_SERVICE_ADDR=customer:${CUSTOMER_PORT}\n",
+    "src/frontend/Dockerfile": "FROM node\nCMD node src/frontend/server.js\n",
+    "src/frontend/package.json": '{"scripts": {"start": "node server.js"}}\n',
+    "src/frontend/server.js": "serve(process.env.PORT)\n",
+    "src/load/package.json": '{"scripts": {"start": "node load.js"}}\n',
+    "src/hail/go.mod": "module example.org/hail\n",
+    "src/hail/main.go": 'package main\n\nimport "example.org/hail/cmd"\n\nfunc main() { cmd.Run() }\n',
+    "src/hail/cmd/customer.go": """\
+package cmd
+
+var customer = &cobra.Command{
+	Use: "customer",
+	RunE: func(cmd *cobra.Command, args []string) error { return server.Run() },
+}
+
+func init() {
+	customer.Flags().StringVarP(&bind, "bind", "", "0.0.0.0", "interface")
+	customer.Flags().IntVarP(&port, "port", "p", 8081, "port")
+}
+""",
+    "src/hail/cmd/driver.go": """\
+package cmd
+
+var driver = &cobra.Command{
+	Use: "driver",
+	RunE: func(cmd *cobra.Command, args []string) error { return server.Run() },
+}
+
+func serve() { http.ListenAndServe(address, nil) }
+""",
+}
 CASES: Final[Mapping[str, Mapping[str, str]]] = {
     "compose": COMPOSE,
+    "one-binary": HAIL,
     "procfile": PROCFILE,
     "go": GO,
     "node": NODE,

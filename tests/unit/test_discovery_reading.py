@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from harness.discovery import discover, render, tree
 from harness.discovery.tree import Tree
 from harness.settings import read_project
 
+# Each example reads a folder: making a failing one small would take minutes.
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=20)
 names = st.one_of(words, st.sampled_from(["users", "client", "Web_App", "a" * 80, "-", "yes"]))
 values = st.one_of(
@@ -78,11 +80,29 @@ def test_aliases_that_would_grow_without_end_stay_small(tmp_path: Path) -> None:
 def test_merge_keys_and_tags_of_compose_are_understood(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(
         "x-base: &base\n  environment: {GREETING: hello}\nservices:\n  web:\n    <<: *base\n    build: .\n"
-        "    command: python app.py\n    ports: !override ['8080:80']\n  web2: {build: ., labels: !reset null}\n"
+        "    command: python app.py\n    ports: !override ['8080:80']\n"
+        "  web2: {build: ., expose: [1], labels: !reset null}\n"
     )
     web, _ = discover(tmp_path).services
     assert web.env["GREETING"].value == "hello"
     assert web.command.value == ("python", "app.py")
+
+
+@pytest.mark.parametrize(
+    ("ignore", "value"), [("*.log\n", "s3cret"), (".env\n", None), ("*.env\n", None), ("/.env*\n", None)]
+)
+def test_an_env_file_that_git_ignores_is_not_read(tmp_path: Path, ignore: str, value: str | None) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n  web:\n    build: .\n    ports: ['80']\n    command: python app.py\n"
+        "    environment: {TOKEN: '${T}', PLAIN: 'a$$b', URL: '${U:-http://x}', BOTH: '${T:?}-$U2'}\n"
+    )
+    (tmp_path / ".env").write_text("T=s3cret\nexport U2='q'\n")
+    (tmp_path / ".gitignore").write_text(ignore)
+    [web] = discover(tmp_path).services
+    assert (web.env["TOKEN"].value if "TOKEN" in web.env else None) == value
+    assert (web.env["PLAIN"].value, web.env["URL"].value) == ("a$b", "http://x")
+    assert ("BOTH" in web.env) == (value is not None)
+    assert ("s3cret" in written(tmp_path)) == (value is not None)
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
@@ -126,7 +146,7 @@ def test_what_is_no_text_is_left_out(tmp_path: Path) -> None:
     assert discover(tmp_path).services == ()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, phases=NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         names,
@@ -151,7 +171,7 @@ def test_whatever_a_compose_file_holds_the_result_reads_back(services: dict[str,
         written(Path(folder))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None, phases=NO_SHRINKING)
 @given(words, words)
 def test_whatever_a_procfile_holds_the_result_reads_back(line: str, script: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
