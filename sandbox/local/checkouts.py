@@ -89,7 +89,7 @@ class Checkouts:
             return
         self._forget(checkout)
         entry.made.cancel()
-        await asyncio.wait([entry.made])
+        await asyncio.gather(entry.made, return_exceptions=True)
         await asyncio.to_thread(shutil.rmtree, entry.folder, ignore_errors=True)
 
     def keep_spare(self, commit: str) -> None:

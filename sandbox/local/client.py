@@ -18,6 +18,7 @@ import httpx
 
 from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Window
 from sandbox.local import wire
+from sandbox.local.environment import scrubbed
 from sandbox.local.socketpath import socket_path
 from sandbox.service import System
 from tasks.errors import SandboxError, StoreError
@@ -192,7 +193,7 @@ def _spawn(argv: Sequence[str], log: Path) -> int:
     return os.posix_spawn(
         program,
         list(argv),
-        {name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        _keeper_environment(),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), writing, 0o600),
@@ -200,6 +201,12 @@ def _spawn(argv: Sequence[str], log: Path) -> int:
         ],
         setsid=True,
     )
+
+
+def _keeper_environment() -> dict[str, str]:
+    """No secrets: what the keeper starts is its user's, too, and could read the keeper's own environment."""
+    runtime = {name: os.environ[name] for name in ("XDG_RUNTIME_DIR",) if name in os.environ}
+    return {**scrubbed(os.environ), **runtime}
 
 
 def _kill(pid: int) -> None:

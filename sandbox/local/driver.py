@@ -31,6 +31,7 @@ from tasks.errors import BaselineError, SandboxError
 _TEND_S: Final = 0.1
 """How often leases, logs and the router are looked after; the resolution of the times of log lines."""
 
+_AFTER_FAILURE_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -270,8 +271,10 @@ class LocalDriver:
 
 async def _again_and_again(one_round: Callable[[], Awaitable[object]]) -> None:
     while True:
+        pause_s = _TEND_S
         try:
             await one_round()
         except Exception:  # a task's boundary: leases must be kept whatever one round met
             _log.exception("looking after the baseline failed")
-        await asyncio.sleep(_TEND_S)
+            pause_s = _AFTER_FAILURE_S
+        await asyncio.sleep(pause_s)

@@ -52,9 +52,13 @@ class Process:
             )
         finally:
             os.close(output)
-        guard.add(popen.pid)
         process = cls(popen, guard, log)
-        process._watch()
+        try:
+            guard.add(popen.pid)
+            process._watch()
+        except BaseException:
+            process._on_exit()
+            raise
         return process
 
     @property

@@ -257,6 +257,11 @@ class Sandboxes:
                 f"{name!r} runs already at {service.url} and cannot be forked",
                 hint=f"give {name!r} a `command` instead of a `url` in spurline.yaml",
             )
+        if service.protocol == "tcp":
+            raise SandboxError(
+                f"{name!r} speaks plain TCP, which carries no key: a fork of it would never be reached",
+                hint=f"set `protocol: http1` or `http2` for {name!r} if it speaks one of them",
+            )
         if source.folder is not None and not source.folder.is_dir():
             raise SandboxError(f"{str(source.folder)!r} is no folder", hint="give a folder or a revision")
 

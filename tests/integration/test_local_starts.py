@@ -23,7 +23,7 @@ from sandbox.driver import Source
 from sandbox.local.driver import LocalDriver
 from sandbox.sample import Sample, make_sample
 from sandbox.service import Ready, Service, System
-from tasks.errors import BaselineError, CheckoutError, ForkError, SandboxError, StoreError
+from tasks.errors import BaselineError, CheckoutError, ForkError, SandboxError, SandboxGone, StoreError
 
 
 @pytest.fixture
@@ -53,6 +53,12 @@ async def upped(sample: Sample, state: Path, system: System, commit: str | None 
     async with LocalDriver(sample.repo, state) as driver:
         await driver.up(system, commit or sample.base)
         yield driver
+
+
+def checkouts(tmp_path: Path) -> list[Path]:
+    """Those that somebody runs from; the spare one is not among them."""
+    folders = (tmp_path / "state" / "checkouts").iterdir()
+    return [folder for folder in folders if not folder.name.startswith("spare")]
 
 
 async def word(url: str) -> str:
@@ -95,8 +101,7 @@ async def test_a_failed_build_is_a_fork_error_of_stage_build(sample: Sample, tmp
         assert caught.value.stage == "build"
         assert caught.value.log == ("compiling", "no rule to make tea")
         assert "ended with exit code 3" in caught.value.message
-        folders = list((tmp_path / "state" / "checkouts").iterdir())
-        assert len(folders) == 2, "each that builds has a checkout of its own, and the failed one's is gone"
+        assert len(checkouts(tmp_path)) == 2, "each that builds has a checkout of its own, and the failed one's is gone"
 
 
 async def test_a_build_changes_nobody_elses_files(sample: Sample, tmp_path: Path) -> None:
@@ -138,7 +143,7 @@ async def test_a_link_never_covers_what_the_commit_has(sample: Sample, tmp_path:
     (sample.repo / "deps/word.txt").write_text("of the work tree")
     async with upped(sample, tmp_path / "state", system_of(link=("deps",)), base) as driver:
         assert driver is not None
-        (checkout,) = (tmp_path / "state" / "checkouts").iterdir()
+        (checkout,) = checkouts(tmp_path)
         assert (checkout / "deps/word.txt").read_text() == "tracked"
 
 
@@ -281,3 +286,45 @@ async def test_no_code_of_the_repository_runs_while_checking_out(sample: Sample,
     hook.chmod(0o755)
     async with upped(sample, tmp_path / "state", system_of(), base):
         assert not trap.exists()
+
+
+async def test_a_tcp_service_cannot_be_forked(sample: Sample, tmp_path: Path) -> None:
+    async with upped(sample, tmp_path / "state", system_of(protocol="tcp")) as driver:
+        baseline = await driver.baseline()
+        assert baseline is not None
+        assert baseline.urls["b"].startswith("tcp://")
+        box = await driver.create("x", ttl_s=60)
+        assert box.urls == {}
+        with pytest.raises(SandboxError, match="would never be reached"):
+            await driver.fork("x", {"b": Source(commit=sample.changed)})
+
+
+async def test_leases_follow_the_drivers_clock(sample: Sample, tmp_path: Path) -> None:
+    now = 1000.0
+    async with LocalDriver(sample.repo, tmp_path / "state", clock=lambda: now) as driver:
+        baseline = await driver.up(system_of(), sample.base, lease_s=100)
+        assert baseline.lease_ends == 1100
+        await driver.create("x", ttl_s=10)
+        now = 1009.0
+        assert (await driver.renew("x", ttl_s=10)).lease_ends == 1019
+        now = 1019.0
+        with pytest.raises(SandboxGone, match="its lease ended"):
+            await driver.get("x")
+        await driver.hold(lease_s=100)
+        assert (await driver.create("x", ttl_s=10)).lease_ends == 1029
+        now = 1119.0
+        await driver.reap()
+        assert await driver.baseline() is None
+        with pytest.raises(SandboxGone, match="the baseline's lease ended"):
+            await driver.get("x")
+
+
+async def test_who_brings_it_up_to_stay_wins(sample: Sample, tmp_path: Path) -> None:
+    async with LocalDriver(sample.repo, tmp_path / "state", clock=lambda: 0.0) as driver:
+        system = system_of()
+        assert (await driver.up(system, sample.base, lease_s=10)).lease_ends == 10
+        assert (await driver.up(system, sample.base, lease_s=5)).lease_ends == 10
+        assert (await driver.up(system, sample.base)).lease_ends is None
+        assert (await driver.up(system, sample.base, lease_s=5)).lease_ends is None
+        with pytest.raises(BaselineError, match=r"another system: spurline\.yaml has changed"):
+            await driver.up(system_of(env={"X": "1"}), sample.base)
