@@ -92,7 +92,8 @@ class Database:
         batch = [(write, future) for write, future in batch if future.set_running_or_notify_cancel()]
         done: list[tuple[Future[Any], Any]] = []
         try:
-            with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            writing = self._engine.execution_options(immediate=True)
+            with Session(writing, expire_on_commit=False) as session, session.begin():
                 for write, future in batch:
                     try:
                         with session.begin_nested():
@@ -156,7 +157,9 @@ def _configure(connection: Any, _: Any) -> None:
 
 
 def _begin(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN")
+    # Who will write says so at once: another process's commit between a read and a write is answered "locked".
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
 def _migrate(engine: Engine, path: Path) -> None:

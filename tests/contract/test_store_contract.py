@@ -111,6 +111,21 @@ async def test_a_hundred_writers_at_once(database: Database) -> None:
     assert {agent.state for agent in await Runs(database).agents("r1")} == {"generating"}
 
 
+async def test_two_processes_worth_of_databases_read_and_write_side_by_side(tmp_path: Path) -> None:
+    path = tmp_path / "spurline.db"
+    async with Database(path) as one, Database(path) as other:
+        await begun(one, "t1", "t2")
+        journals = {"t1": StoreJournal(one, "r1"), "t2": StoreJournal(other, "r1")}
+
+        async def work(ticket: str) -> None:
+            await journals[ticket].move(ticket, "preparing")
+            for _ in range(60):
+                await journals[ticket].move(ticket, "generating")
+
+        await asyncio.gather(work("t1"), work("t2"))
+        assert len(await Runs(one).events("r1")) == 122
+
+
 async def test_everything_queued_is_on_disk_after_close(tmp_path: Path) -> None:
     database = Database(tmp_path / "spurline.db")
     journal = await begun(database, "t1")
