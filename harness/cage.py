@@ -78,19 +78,23 @@ def _mounts(cage: Cage) -> Iterator[tuple[Path, tuple[str, ...]]]:
         if path == Path("/"):
             continue
         yield path, ("--ro-bind", "/dev/null", str(path)) if path.is_file() else ("--tmpfs", str(path))
-    for path in (*_tools(homes), *_real(cage.readable)):
+    masked = {*homes, *_real(cage.hidden), Path("/tmp"), Path("/run")} - {Path("/")}
+    for path in (*_tools(masked), *_real(cage.readable)):
         yield path, ("--ro-bind", str(path), str(path))
     for path in _real(cage.writable):
         yield path, ("--bind", str(path), str(path))
 
 
-def _tools(homes: set[Path]) -> Iterator[Path]:
-    """What must stay visible of a home, or of /tmp, for programs on the PATH to work."""
-    masked = {*homes, Path("/tmp"), Path("/run")} - {Path("/")}
+def _tools(masked: set[Path]) -> Iterator[Path]:
+    """What must stay visible of masked folders for programs on the PATH to work."""
     home = Path.home()
     candidates = [Path(sys.prefix), Path(sys.base_prefix), *(home / name for name in _TOOLCHAINS)]
     for entry in map(Path, os.get_exec_path()):
-        if entry.is_absolute():
+        if not entry.is_absolute():
+            continue
+        if (entry.parent / "pyvenv.cfg").is_file():
+            candidates.append(entry.parent)
+        else:
             candidates += [entry, entry.parent / "lib"] if entry.name == "bin" else [entry]
     for path in _real(dict.fromkeys(candidates)):
         if path not in masked and any(path.is_relative_to(root) for root in masked):

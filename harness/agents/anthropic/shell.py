@@ -34,14 +34,16 @@ class Grounds:
 
     repo_root: Path
     state: Path
-    """`.spurline/`, hidden but for the worktree itself."""
+    """`.spurline/`: hidden but for the worktree itself."""
     readable: tuple[Path, ...] = ()
     """What else a command may read of the repository: linked folders such as `.venv` or `node_modules`."""
 
     def cage(self, worktree: Path) -> Cage:
-        """Around a command of an agent: it can change its worktree, but not what git believes of it."""
+        """Around a command of an agent: it can change its worktree, but not what git believes of it. The user's own
+        checkout is hidden: what git does not track there (`.env` and its like) is none of the agent's business."""
         git = (self.repo_root / ".git", worktree / ".git")
-        return Cage(writable=(worktree,), readable=(*git, *self.readable), hidden=(self.state,), network=False)
+        hidden = (self.repo_root, self.state)
+        return Cage(writable=(worktree,), readable=(*git, *self.readable), hidden=hidden, network=False)
 
 
 def bash_tool(worktree: Path, grounds: Grounds) -> Tool:
