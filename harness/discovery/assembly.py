@@ -22,6 +22,7 @@ _HEALTH_PATH = re.compile(
     r"""(?P<path>/(?:[\w-]+/)?(?:_?healthz?|readyz?|livez|_health|health-?check|ping|actuator/health))["'`]"""
 )
 _GRPC_HEALTH = re.compile(r"grpc_health_v1|grpc\.health\.v1|health_pb2_grpc|grpc-health-check|HealthImplementation")
+_COMMAND: Final = "the program and its arguments; its port is in PORT, and ${port} stands for it"
 _UNKNOWN_PORT: Final = (
     "nothing shows how it takes its port: PORT holds it, and ${port} stands for it in command and env"
 )
@@ -53,6 +54,9 @@ class _Assembly:
 
     def service(self) -> ServiceFinding:
         command, build = self._command()
+        if any(self.inputs.unusable(word) for word in command.value):
+            self.todos.append(f"its command holds a text that Spurline would fill in ({command.source})")
+            command = Sourced((TODO,), _COMMAND)
         env, todos = self.inputs.written_env(self.component)
         self.todos += todos
         env = {**(self.program.env if self.program else {}), **env}
@@ -106,7 +110,7 @@ class _Assembly:
             return Sourced(self.inputs.arguments(self._interpreter(given.value)), given.source), build
         if given is not None and given.value:
             self.todos.append(f"its image starts {' '.join(given.value)!r} ({given.source}); say how it starts here")
-        return Sourced((TODO,), "the program and its arguments; its port is in PORT, and ${port} stands for it"), None
+        return Sourced((TODO,), _COMMAND), None
 
     def _replaces(self, given: Sequence[str], program: Program) -> bool:
         """Whether the program's own command serves better than the one that was written down."""

@@ -16,6 +16,7 @@ from sandbox.service import PLACEHOLDER
 
 _LOCAL = re.compile(r"(?:[a-z][a-z0-9+.]*://)?(?:localhost|127\.0\.0\.1|0\.0\.0\.0)?(?::\d{1,5})?(?:/\S*)?|\d{2,5}")
 
+_VARIABLE = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9.-]+")
 
 
@@ -55,7 +56,10 @@ class Inputs:
                 what = f"was {given.value}" if value != given.value else ""
             if new.todo:
                 todos.append(f"env {name}: {new.todo} ({given.source})")
-            if named(value) - {*self.names} or self.name in named(value):
+            if not _VARIABLE.fullmatch(name):
+                todos.append(f"env {name}: is no name of a variable ({given.source})")
+                continue
+            if self.unusable(value):
                 todos.append(f"env {name}: its value holds a text that Spurline would fill in ({given.source})")
                 continue
             env[name] = Sourced(value, f"{what}, {given.source}" if what else given.source)
@@ -101,6 +105,10 @@ class Inputs:
                 own_set = True
             found.append(f"{knob.name}={_of(means, knob.default)}")
         return found
+
+    def unusable(self, text: str) -> bool:
+        """Whether `text` holds a placeholder that nothing can fill: it was not meant as one."""
+        return bool(named(text) - {*self.names}) or self.name in named(text)
 
     def port_is_known(self, words: Sequence[str], env: Mapping[str, Sourced[str]], component: Component | None) -> bool:
         """Whether it was seen how the service takes its port."""

@@ -155,7 +155,7 @@ def test_what_is_no_text_is_left_out(tmp_path: Path) -> None:
             optional={
                 "build": st.one_of(st.just("."), words),
                 "image": words,
-                "command": st.one_of(words, st.lists(words, max_size=3)),
+                "command": st.one_of(words, st.lists(values, max_size=3)),
                 "environment": st.dictionaries(names, values, max_size=4),
                 "ports": st.lists(st.one_of(words, st.sampled_from(["80", "8080:80", "127.0.0.1:1:2"])), max_size=2),
                 "depends_on": st.lists(names, max_size=2),
