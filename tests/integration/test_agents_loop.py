@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -342,13 +343,13 @@ async def test_calls_that_write_run_in_order_and_results_come_in_order(stage: St
 
 async def test_how_commands_end_is_said(stage: Stage) -> None:
     await stage.play(
-        {"use": [bash("echo no; exit 3"), use("bash", command="echo begun; sleep 60", timeout_ms=300)]},
+        {"use": [bash("echo no; exit 3"), use("bash", command="echo begun; sleep 60", timeout_ms=1500)]},
         {"use": [bash("printf '\\033[31mred\\033[0m\\n'; env")]},
         DONE,
     )
     (failed, slow, coloured), _ = zip(*stage.results(), strict=True)
     assert failed == "no\n\n[exit status 3]"
-    assert slow == "begun\n\n[killed: no end within 0 s]"
+    assert re.fullmatch(r"begun\n\n\[killed: no end within \d+ s\]", slow)
     assert coloured.startswith("red\n")
     assert "ANTHROPIC" not in coloured
 

@@ -157,7 +157,7 @@ async def test_faults_come_in_the_order_in_which_they_were_asked_for(
 async def test_a_broken_stream_is_broken(base_url: str, sdk: anthropic.AsyncAnthropic, broken: dict[str, Any]) -> None:
     await fault(base_url, broken)
     with pytest.raises(Exception, match=r".*"):
-        async with asyncio.timeout(0.5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
             group.create_task(streamed(sdk, [OPENING]))
     assert (await streamed(sdk, [OPENING])).stop_reason == "tool_use"
 

@@ -85,7 +85,7 @@ class ModelClient:
         cannot use what it is given."""
         self._model, self._max_tokens, self._meter = model, max_tokens, meter
         self._limits = limits or CallLimits()
-        timeout = httpx2.Timeout(self._limits.idle_s, connect=min(_CONNECT_S, self._limits.idle_s))
+        timeout = httpx2.Timeout(self._limits.idle_s, connect=_CONNECT_S)
         try:
             self._sdks = tuple(
                 anthropic.AsyncAnthropic(
