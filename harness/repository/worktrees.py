@@ -7,6 +7,7 @@ What an agent can write to is only files: the commit is made through our own met
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -95,6 +96,9 @@ class Worktrees:
             await self._clear(place)
             if await self._repository.branch(place.branch) == self._base:
                 await self._repository.drop_branch(place.branch, self._base)
+        with contextlib.suppress(OSError):
+            # The last of a run takes the run's folder along.
+            place.folder.parent.rmdir()
 
     async def _make(self, place: _Place) -> None:
         await self._clear(place)

@@ -15,7 +15,7 @@ from harness.validation.bench import Docket, Item
 from harness.validation.examiner import Examiner
 from harness.validation.results import BaselineResults, CheckResult
 from harness.validation.targets import Target
-from harness.validation.windows import record_facts
+from harness.validation.windows import failures, record_facts
 from sandbox.driver import Baseline, Driver
 from tasks.errors import BaselineError
 
@@ -84,9 +84,10 @@ class BaselineBook:
             since = await self._driver.cursor()
             target = Target.of(sandbox, docket.system.entry)
             result = await self._examiner.examine(item, target, docket.base)
-            records = record_facts([await self._driver.window(name, since)], {})
+            window = await self._driver.window(name, since)
         finally:
             await self._driver.delete(name)
+        result, records = replace(result, failures=failures(window)), record_facts([window], {})
         if result.outcome == "fail" and not records.clean:
             at = f" ({', '.join(records.where)})" if records.where else ""
             detail = f"not all of its requests were recorded and answered{at}: {result.detail}"

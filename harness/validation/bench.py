@@ -14,7 +14,7 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,7 @@ from harness.validation.scope import protection
 from sandbox.service import System
 from tasks.backlog import Backlog
 from tasks.errors import CheckoutError, EnvironmentFault
-from tasks.ticket import Check, CommandCheck, Ticket, TicketChecks
+from tasks.ticket import Check, Ticket, TicketChecks
 
 # Test runners look upwards for their settings: what they meet first is this, and nothing of anybody else's.
 _BARRIERS: Final[Mapping[str, str]] = {"pytest.ini": "[pytest]\n"}
@@ -74,11 +74,12 @@ class Bench:
 
     folder: Path
     scratch: Path
+    links: tuple[Path, ...] = ()
+    """Folders of the user's work tree that are linked into the copy."""
 
     def cage(self, *, network: bool) -> Cage:
-        """What a command of the commit under test may reach: this copy, and what is linked into it."""
-        links = tuple(path.resolve() for path in self.folder.iterdir() if path.is_symlink())
-        return Cage(writable=(self.folder, self.scratch), readable=links, network=network)
+        """What a command of the commit under test may reach: this copy, and what we linked into it."""
+        return Cage(writable=(self.folder, self.scratch), readable=self.links, network=network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +129,14 @@ class Benches:
             except TamperedError:
                 self._pristine.pop(base, None)
                 raise
-            self._link(bench.folder, pristine.project)
-            yield bench
+            yield replace(bench, links=self._link(bench.folder, pristine.project))
 
     @asynccontextmanager
     async def exhibit(self, commit: str, links_of: Project) -> AsyncIterator[Bench]:
         """A private checkout of the commit that is judged: for what may fail it and never verify it."""
         async with self._copy() as bench:
             await self._repository.export(commit, bench.folder)
-            self._link(bench.folder, links_of)
-            yield bench
+            yield replace(bench, links=self._link(bench.folder, links_of))
 
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Path]:
@@ -186,20 +185,17 @@ class Benches:
             hint=f"commit {str(ticket.source)!r} first",
         )
 
-    def _link(self, folder: Path, project: Project) -> None:
-        """The untracked folders that services need (`link:`), for checks that need them too. Tracked paths stay."""
+    def _link(self, folder: Path, project: Project) -> tuple[Path, ...]:
+        """Link the untracked folders that services need (`link:`), for checks need them too. Tracked paths stay."""
+        made = []
         for name in {link for service in project.settings.baseline.services.values() for link in service.link}:
             place, target = folder / name, self._repository.root / name
             inside = place.parent.resolve().is_relative_to(folder.resolve())
             if inside and target.exists() and not place.exists() and not place.is_symlink():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(target)
-
-
-def static_items(project: Project) -> tuple[Item, ...]:
-    """The static checks of a project as items, to be run on files."""
-    checks = [CommandCheck(name=command, run=command) for command in project.settings.checks.static]
-    return tuple(Item(check, own=False, name=check.name, digest=digest(check)) for check in checks)
+                made.append(target)
+        return tuple(made)
 
 
 def no_ticket() -> Ticket:

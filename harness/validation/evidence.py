@@ -12,6 +12,7 @@ from typing import Final
 
 from harness.validation.trial import Run, Series, Trial
 from harness.validation.verdict import Judgement
+from harness.validation.windows import signature, story
 from sandbox.driver import LogLine, Window
 from sandbox.exchanges import Exchange, redact
 from sandbox.hops import Hop, trace
@@ -22,7 +23,7 @@ from tasks.ticket import HttpCheck
 
 LIMIT: Final = 6_000
 _DETAILED, _TESTS, _EXCHANGES, _HOPS, _LINES = 2, 3, 2, 14, 25
-_TEST_TEXT, _BODY, _LOG = 900, 600, 1_400
+_TEST_TEXT, _BODY, _LOG, _DETAIL = 800, 500, 1_200, 260
 
 Logs = Mapping[str, Sequence[LogLine]]
 
@@ -30,7 +31,7 @@ Logs = Mapping[str, Sequence[LogLine]]
 def of_trial(trial: Trial, judgement: Judgement, logs: Logs) -> str:
     """The evidence of a judged trial: at most `LIMIT` characters, without the routing key."""
     failing = [one for one in trial.series if one.item.name in judgement.failing]
-    parts = [f"Verdict: {judgement.conclusion}. {judgement.reason}."]
+    parts = [f"Verdict: {judgement.conclusion}. {one_line(judgement.reason, _DETAIL)}"]
     parts += ["\n".join(_check(series)) for series in failing[:_DETAILED]]
     if len(failing) > _DETAILED:
         others = [f"  {one.item.name}: {one.decisive.result.detail}" for one in failing[_DETAILED:]]
@@ -64,10 +65,12 @@ def _check(series: Series) -> Iterator[str]:
     yield f"Check {series.item.name!r}, {whose}, does not pass{flaky}."
     yield f"  asked:    {_asked(series)}"
     yield f"  baseline: {_word(series.baseline.outcome)}"
-    yield f"  sandbox:  {run.result.detail}"
+    yield f"  sandbox:  {one_line(run.result.detail, _DETAIL)}"
+    origins = _origins(run.window, series.baseline.failures)
+    for exchange in origins:
+        yield from _answered(exchange, run.window)
+    yield from _way(story(run.window, origins[0]) if origins else trace(run.window.hops))
     yield from _tests(run)
-    yield from _answered(run.window)
-    yield from _way(run.window)
     if not run.result.tests and run.result.output and not isinstance(series.item.check, HttpCheck):
         yield f"  output:\n{_indented(capped(run.result.output, _TEST_TEXT))}"
 
@@ -90,27 +93,36 @@ def _asked(series: Series) -> str:
 
 
 def _tests(run: Run) -> Iterator[str]:
-    for test in run.result.tests[:_TESTS]:
-        yield f"  failing test {test.name}: {test.message}"
-        if test.text:
+    tests = run.result.tests
+    for index, test in enumerate(tests[:_TESTS]):
+        yield f"  failing test {test.name}: {one_line(test.message, _DETAIL)}"
+        if index == 0 and test.text:
             yield _indented(capped(test.text, _TEST_TEXT))
+    if len(tests) > _TESTS:
+        yield f"  … and {len(tests) - _TESTS} more failing tests"
 
 
-def _answered(window: Window) -> Iterator[str]:
-    """The failing exchanges at the hops that answered, not at those that passed the failure on."""
-    exchanges = window.exchanges
-    origins = [one for one in exchanges if not any(other.caller == one.service for other in exchanges)]
-    for one in _distinct(origins or exchanges)[:_EXCHANGES]:
-        yield f"  {one.service} ({_server(one, window.hops)}) answered {one.caller} with {_status(one)}:"
-        yield f"    request  {one.method} {one.path} {capped(one.request_body, _BODY)}".rstrip()
-        yield f"    response {one.status} {capped(one.response_body, _BODY)}".rstrip()
+def _origins(window: Window, known: Sequence[str]) -> list[Exchange]:
+    """The failing exchanges to show: at the hops that answered, not at those that passed the failure on, and first of
+    all those that do not happen on the baseline as well."""
+    found = [one for one in window.exchanges if not any(other.caller == one.service for other in window.exchanges)]
+    found = _distinct(found or window.exchanges)
+    news = [one for one in found if signature(one) not in known]
+    return (news or found)[:_EXCHANGES]
 
 
 def _distinct(exchanges: Iterable[Exchange]) -> list[Exchange]:
-    kept: dict[tuple[str, str, str, int], Exchange] = {}
+    kept: dict[str, Exchange] = {}
     for one in exchanges:
-        kept.setdefault((one.service, one.method, one.path, one.status), one)
+        kept.setdefault(signature(one), one)
     return list(kept.values())
+
+
+def _answered(exchange: Exchange, window: Window) -> Iterator[str]:
+    who = _server(exchange, window.hops)
+    yield f"  {exchange.service} ({who}) answered {exchange.caller} with {_status(exchange)}:"
+    yield f"    request  {exchange.method} {exchange.path} {capped(exchange.request_body, _BODY)}".rstrip()
+    yield f"    response {exchange.status} {capped(exchange.response_body, _BODY)}".rstrip()
 
 
 def _status(exchange: Exchange) -> str:
@@ -124,8 +136,7 @@ def _server(exchange: Exchange, hops: Sequence[Hop]) -> str:
     return "unknown"
 
 
-def _way(window: Window) -> Iterator[str]:
-    hops = trace(window.hops)
+def _way(hops: Sequence[Hop]) -> Iterator[str]:
     if hops:
         yield "  hops:"
     for hop in hops[:_HOPS]:

@@ -41,6 +41,8 @@ class CheckResult:
     milliseconds: int = 0
     flaky: bool = False
     """Set where several runs on the same commit gave different answers."""
+    failures: tuple[str, ...] = ()
+    """Of a run on the baseline: signatures of the failing exchanges that belong to it there."""
 
     @property
     def passed(self) -> bool:
@@ -53,7 +55,7 @@ class CheckResult:
     def from_json(data: Mapping[str, Any]) -> CheckResult:
         """What `to_json` gave; KeyError or TypeError for anything else."""
         tests = tuple(FailingTest(**test) for test in data["tests"])
-        return CheckResult(**{**data, "tests": tests})
+        return CheckResult(**{**data, "tests": tests, "failures": tuple(data.get("failures", ()))})
 
 
 def digest(check: Check) -> str:

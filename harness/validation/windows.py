@@ -5,13 +5,15 @@ Pure, over `sandbox.driver.Window`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.validation.facts import RecordFacts
 from sandbox.driver import Window
-from sandbox.hops import Hop, Lost, losses
-from sandbox.service import System
+from sandbox.exchanges import Exchange
+from sandbox.hops import Hop, Lost, losses, trace
+from sandbox.service import CLIENT, System
 
 
 def served(window: Window, generations: Mapping[str, int]) -> Counter[str]:
@@ -24,6 +26,26 @@ def served(window: Window, generations: Mapping[str, int]) -> Counter[str]:
 def faults(window: Window, service: str) -> int:
     """Requests that the planted fault of the service answered."""
     return sum(hop.served_by == "fault" and hop.service == service for hop in window.hops)
+
+
+def signature(exchange: Exchange) -> str:
+    """What a failing exchange is, whichever numbers are in its path: for telling a new failure from a known one."""
+    path = re.sub(r"\d+", "#", exchange.path.partition("?")[0])
+    return f"{exchange.service} {exchange.method} {path} {exchange.status} {exchange.grpc_status or 0}"
+
+
+def failures(window: Window) -> tuple[str, ...]:
+    """The signatures of a window's failing exchanges."""
+    return tuple(sorted({signature(exchange) for exchange in window.exchanges}))
+
+
+def story(window: Window, exchange: Exchange) -> tuple[Hop, ...]:
+    """The hops of the request from outside during which an exchange took place; all, where there is none."""
+    hops = trace(window.hops)
+    entered = [hop for hop in hops if hop.caller == CLIENT and hop.at <= exchange.at <= hop.ended]
+    if not entered:
+        return hops
+    return tuple(hop for hop in hops if entered[-1].at <= hop.at <= entered[-1].ended)
 
 
 def record_facts(windows: Iterable[Window], generations: Mapping[str, int]) -> RecordFacts:

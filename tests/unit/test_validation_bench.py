@@ -164,6 +164,17 @@ async def test_a_ticket_that_never_was_a_file_is_taken_as_it_is(repository: Repo
     assert [item.own for item in docket.items] == [False, False]
 
 
+async def test_a_link_that_the_commit_brings_opens_nothing(repository: Repository, benches: Benches) -> None:
+    root = repository.root
+    project = read_project(root)
+    (root / "leak").symlink_to(Path.home())
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "leak")
+    async with benches.exhibit(await repository.head(), project) as bench:
+        assert (bench.folder / "leak").is_symlink()
+        assert bench.cage(network=False).readable == (root / "deps",)
+
+
 async def test_static_checks_see_the_commit_and_blame_it_for_what_is_new(
     repository: Repository, benches: Benches
 ) -> None:

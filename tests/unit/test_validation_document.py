@@ -27,6 +27,7 @@ from harness.validation.facts import (
 from harness.validation.results import CheckResult, FailingTest, digest
 from harness.validation.trial import Run, Series, Trial
 from harness.validation.verdict import Judgement, judge
+from harness.validation.windows import failures
 from sandbox.driver import LogLine, Sandbox, Window
 from sandbox.exchanges import Exchange
 from sandbox.hops import Hop, Lost
@@ -166,7 +167,7 @@ WINDOW = Window(
     0.0,
     2.0,
     (
-        hop("client", "gateway", 1.0, 502),
+        replace(hop("client", "gateway", 0.99, 502), duration_ms=500.0),
         hop("gateway", "users", 1.1, 200, "fork"),
         hop("gateway", "payments", 1.2, 400),
     ),
@@ -198,6 +199,20 @@ def test_evidence_names_the_hop_that_answered_in_its_own_words() -> None:
     assert "charging with 0123…" in text
     assert KEY not in text
     assert "hunter2" not in text
+
+
+def test_evidence_shows_what_is_new_and_the_one_request_that_met_it() -> None:
+    usual = exchange("client", "users", 404, "there is no user 999", at=0.5, path="/users/999")
+    hops = (hop("client", "users", 0.49, 404), *WINDOW.hops[1:], WINDOW.hops[0])
+    window = replace(WINDOW, exchanges=(usual, *WINDOW.exchanges), hops=hops)
+    failing = series(COMMAND, CheckResult("fail", "1 of 9 tests failed"), own=False, window=window)
+    known = CheckResult("pass", "", failures=failures(replace(window, exchanges=(replace(usual, path="/users/4"),))))
+    judgement = Judgement("failed", "r", True, ("suite",))
+    text = evidence.of_trial(trial(replace(failing, baseline=known)), judgement, {})
+    assert "payments (baseline) answered gateway with 400" in text
+    assert "999" not in text
+    assert "client → users" not in text
+    assert "no user 999" in evidence.of_trial(trial(failing), judgement, {})
 
 
 def test_evidence_of_a_command_names_its_failing_tests() -> None:
