@@ -12,7 +12,7 @@ from typing import Final
 
 from harness.validation.trial import Run, Series, Trial
 from harness.validation.verdict import Judgement
-from harness.validation.windows import signature, story
+from harness.validation.windows import blemished, signature, story
 from sandbox.driver import LogLine, Window
 from sandbox.exchanges import Exchange, redact
 from sandbox.hops import Hop, trace
@@ -36,6 +36,8 @@ def of_trial(trial: Trial, judgement: Judgement, logs: Logs) -> str:
     if len(failing) > _DETAILED:
         others = [f"  {one.item.name}: {one.decisive.result.detail}" for one in failing[_DETAILED:]]
         parts.append("\n".join(["Also failing:", *others]))
+    if judgement.conclusion == "unproven":
+        parts += _unproven(trial)
     parts += [_log(service, lines) for service, lines in logs.items() if lines]
     return _clean("\n\n".join(parts), trial.sandbox.key)
 
@@ -73,6 +75,20 @@ def _check(series: Series) -> Iterator[str]:
     yield from _tests(run)
     if not run.result.tests and run.result.output and not isinstance(series.item.check, HttpCheck):
         yield f"  output:\n{_indented(capped(run.result.output, _TEST_TEXT))}"
+
+
+def _unproven(trial: Trial) -> Iterator[str]:
+    """Where the way of the requests went wrong, and what a fork can do about it."""
+    generations = {name: fork.generation for name, fork in trial.sandbox.forks.items()}
+    bad = [hop for one in trial.series for run in one.runs for hop in blemished(run.window, generations)]
+    if bad:
+        yield "\n".join(["Requests that did not go right:", *(_line(hop) for hop in bad[:_HOPS])])
+    own = [loss for loss in trial.facts.lost if loss.service in generations]
+    if own:
+        yield (
+            f"{own[0].service} was called with the routing key and called {own[0].callee} without it. Forward the "
+            "headers `baggage`, `traceparent` and `tracestate` of the incoming request on every call that it makes."
+        )
 
 
 def _answers(series: Series) -> set[bool]:
@@ -140,9 +156,13 @@ def _way(hops: Sequence[Hop]) -> Iterator[str]:
     if hops:
         yield "  hops:"
     for hop in hops[:_HOPS]:
-        yield f"    {hop.caller} → {hop.service}  {hop.method} {hop.path}  {hop.status}  {_who(hop)}"
+        yield _line(hop)
     if len(hops) > _HOPS:
         yield f"    … {len(hops) - _HOPS} more"
+
+
+def _line(hop: Hop) -> str:
+    return f"    {hop.caller} → {hop.service}  {hop.method} {hop.path}  {hop.status}  {_who(hop)}"
 
 
 def _who(hop: Hop) -> str:

@@ -50,18 +50,26 @@ def story(window: Window, exchange: Exchange) -> tuple[Hop, ...]:
 
 def record_facts(windows: Iterable[Window], generations: Mapping[str, int]) -> RecordFacts:
     """What speaks against the records of several windows."""
-    dropped = refused = unrouted = old = 0
-    where: dict[str, None] = {}
+    dropped, found, where = 0, Counter[str](), dict[str, None]()
     for window in windows:
         dropped += window.dropped
-        for hop in window.hops:
-            was_refused = hop.served_by == "refused"
-            was_unrouted = not was_refused and not hop.routed
-            was_old = hop.served_by == "fork" and hop.generation != generations.get(hop.service)
-            refused, unrouted, old = refused + was_refused, unrouted + was_unrouted, old + was_old
-            if was_refused or was_unrouted or was_old:
-                where |= {hop.caller: None, hop.service: None}
-    return RecordFacts(dropped, refused, unrouted, old, tuple(where))
+        for hop in blemished(window, generations):
+            found[_blemish(hop, generations)] += 1
+            where |= {hop.caller: None, hop.service: None}
+    return RecordFacts(dropped, found["refused"], found["unrouted"], found["old"], tuple(where))
+
+
+def blemished(window: Window, generations: Mapping[str, int]) -> tuple[Hop, ...]:
+    """The hops that were refused, not routed, or served by an old generation."""
+    return tuple(hop for hop in window.hops if _blemish(hop, generations))
+
+
+def _blemish(hop: Hop, generations: Mapping[str, int]) -> str:
+    if hop.served_by == "refused":
+        return "refused"
+    if not hop.routed:
+        return "unrouted"
+    return "old" if hop.served_by == "fork" and hop.generation != generations.get(hop.service) else ""
 
 
 def lost_towards(window: Window, forks: Iterable[str], system: System) -> tuple[Lost, ...]:
