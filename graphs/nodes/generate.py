@@ -25,6 +25,8 @@ async def generate(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
         return {**begun, **ended("failed", f"out of budget: {generated.reason}")}
     commit = await ports.workspaces.commit(work, f"{work.ticket.title}\n\nTicket: {work.ticket.id}")
     if commit is None or commit == state.get("commit"):
+        if generated.end == "stuck":
+            return {**begun, **ended(state.get("doubt", "failed"), f"the agent is stuck: {generated.reason}")}
         message = await ports.messages.keep(work.run, work.ticket.id, nothing_changed())
         again: TicketState = {**begun, "message": message, "step": "feedback"}
         if commit is not None:

@@ -118,6 +118,19 @@ async def test_an_untouched_tree_is_never_judged() -> None:
     assert "Nothing changed" in world.heard["t1"][1]
 
 
+async def test_a_stuck_agent_is_judged_by_what_it_left() -> None:
+    world, state = await work(Script(turns=[Generated("stuck", "same call, same result")]))
+    assert state["outcome"] == "verified"
+    assert world.names("t1").count("generate") == 1
+
+
+async def test_a_stuck_agent_that_left_nothing_new_ends() -> None:
+    script = Script(turns=[Generated("stuck", "same call, same result")], trees=[None])
+    world, state = await work(script, max_iterations=5)
+    assert (state["outcome"], state["reason"]) == ("failed", "the agent is stuck: same call, same result")
+    assert world.names("t1").count("generate") == 1
+
+
 async def test_the_same_commit_is_not_judged_twice_and_what_was_said_of_it_holds() -> None:
     script = Script(trees=["c" * 40], verdicts=[verdict("unproven", "key lost at legacy")])
     world, state = await work(script, max_iterations=3)
