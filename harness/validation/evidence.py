@@ -17,6 +17,7 @@ from sandbox.driver import LogLine, Window
 from sandbox.exchanges import Exchange, redact
 from sandbox.hops import Hop, trace
 from sandbox.keys import masked
+from sandbox.service import CLIENT
 from tasks.errors import ForkError
 from tasks.text import capped, one_line, plain
 from tasks.ticket import HttpCheck
@@ -68,7 +69,7 @@ def _check(series: Series) -> Iterator[str]:
     yield f"  asked:    {_asked(series)}"
     yield f"  baseline: {_word(series.baseline.outcome)}"
     yield f"  sandbox:  {one_line(run.result.detail, _DETAIL)}"
-    origins = _origins(run.window, series.baseline.failures)
+    origins = _origins(run, series.baseline.failures)
     for exchange in origins:
         yield from _answered(exchange, run.window)
     yield from _way(story(run.window, origins[0]) if origins else trace(run.window.hops))
@@ -118,13 +119,22 @@ def _tests(run: Run) -> Iterator[str]:
         yield f"  … and {len(tests) - _TESTS} more failing tests"
 
 
-def _origins(window: Window, known: Sequence[str]) -> list[Exchange]:
-    """The failing exchanges to show: at the hops that answered, not at those that passed the failure on, and first of
-    all those that do not happen on the baseline as well."""
+def _origins(run: Run, known: Sequence[str]) -> list[Exchange]:
+    """The failing exchanges to show: at the hops that answered, not at those that passed the failure on; those that do
+    not happen on the baseline as well; and first the ones behind an answer that the check complains of."""
+    window = run.window
     found = [one for one in window.exchanges if not any(other.caller == one.service for other in window.exchanges)]
     found = _distinct(found or window.exchanges)
     news = [one for one in found if signature(one) not in known]
-    return (news or found)[:_EXCHANGES]
+    said = "\n".join([run.result.detail, run.result.output, *(test.message + test.text for test in run.result.tests)])
+    return sorted(news or found, key=lambda one: not _complained_of(one, window, said))[:_EXCHANGES]
+
+
+def _complained_of(exchange: Exchange, window: Window, said: str) -> bool:
+    """Whether the answer to the request from outside that led to the exchange stands in what the check said."""
+    entered = [one for one in window.exchanges if one.caller == CLIENT and one.at <= exchange.at]
+    body = max(entered, key=lambda one: one.at).response_body.strip() if entered else ""
+    return bool(body) and body in said
 
 
 def _distinct(exchanges: Iterable[Exchange]) -> list[Exchange]:
@@ -137,8 +147,8 @@ def _distinct(exchanges: Iterable[Exchange]) -> list[Exchange]:
 def _answered(exchange: Exchange, window: Window) -> Iterator[str]:
     who = _server(exchange, window.hops)
     yield f"  {exchange.service} ({who}) answered {exchange.caller} with {_status(exchange)}:"
-    yield f"    request  {exchange.method} {exchange.path} {capped(exchange.request_body, _BODY)}".rstrip()
-    yield f"    response {exchange.status} {capped(exchange.response_body, _BODY)}".rstrip()
+    yield f"    request  {exchange.method} {exchange.path} {one_line(exchange.request_body, _BODY)}".rstrip()
+    yield f"    response {exchange.status} {one_line(exchange.response_body, _BODY)}".rstrip()
 
 
 def _status(exchange: Exchange) -> str:

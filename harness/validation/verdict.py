@@ -245,7 +245,8 @@ def _praise(facts: Facts) -> str:
     turned = sum(check.turned(facts.repeat) for check in own)
     kept = len(own) - turned
     said = [f"{turned} of the ticket's checks turned from red to green"] if turned else []
-    said += [f"{kept} hold as before"] if kept else []
+    if kept:
+        said.append(f"{kept} hold as before" if turned else f"{kept} of the ticket's checks hold as before")
     return f"{', '.join(said)}; {rest}"
 
 

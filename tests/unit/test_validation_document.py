@@ -215,6 +215,21 @@ def test_evidence_shows_what_is_new_and_the_one_request_that_met_it() -> None:
     assert "no user 999" in evidence.of_trial(trial(failing), judgement, {})
 
 
+def test_evidence_begins_with_what_the_check_complains_of() -> None:
+    other = (exchange("client", "gateway", 404, "gone", at=0.1), exchange("gateway", "users", 404, "no such", at=0.2))
+    meant = (
+        exchange("client", "gateway", 502, "sorry", at=0.3),
+        exchange("gateway", "stock", 409, "none left", at=0.4),
+    )
+    window = replace(WINDOW, exchanges=(*other, *meant))
+    text = evidence.of_trial(
+        trial(series(COMMAND, CheckResult("fail", "assert 502 == 200: sorry"), window=window)),
+        Judgement("failed", "r", True, ("suite",)),
+        {},
+    )
+    assert text.index("none left") < text.index("no such")
+
+
 def test_evidence_of_a_command_names_its_failing_tests() -> None:
     test = FailingTest("tests.test_a::test_one", "assert 400 == 201", "    def test_one():\n>       assert 400 == 201")
     failing = series(COMMAND, CheckResult("fail", "1 of 2 tests failed", (test,)), own=False)
