@@ -61,7 +61,10 @@ def tickets(project: Project) -> Iterator[Diagnosis]:
     paths = [root / name for name in sorted(glob.glob(pattern, root_dir=root, recursive=True))]  # noqa: PTH207
     if not paths:
         yield warning(
-            "tickets", f"no file matches {pattern!r}", "write one there; docs/tickets.md has the form", "config"
+            "tickets",
+            f"no file matches {pattern!r}",
+            "write one there; Spurline's docs/reference.md has the form",
+            "config",
         )
         return
     read, wrong = lint(paths)

@@ -168,7 +168,9 @@ def _checks(findings: Findings) -> Iterator[str]:
     for suite in findings.checks:
         yield _line(1, _suite(suite), suite.source)
     yield _line(
-        1, "# http: checks/*.yaml", "requests with what to expect, one file a topic; docs/tickets.md has the form"
+        1,
+        "# http: checks/*.yaml",
+        "requests with what to expect, one file a topic; Spurline's docs/reference.md has the form",
     )
     yield _line(1, "repeat: 2", "how often in a row a ticket's own check must pass")
     if findings.protected:

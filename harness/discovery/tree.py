@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -28,14 +29,14 @@ SKIPPED_FOLDERS: Final = frozenset(
 
 
 class Tree:
-    """The files of one repository. All paths are posix and relative to `root`; listed sorted, folders by name."""
+    """The files of one repository. All paths are posix and relative to `root`; listed in the order of their paths."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.notes: list[str] = []
         self._read_bytes = 0
         self._texts: dict[str, str | None] = {}
-        self._files = tuple(self._walk())
+        self._files = tuple(sorted(self._walk()))
         self._known = frozenset(self._files)
 
     @property
@@ -48,8 +49,12 @@ class Tree:
 
     def below(self, folder: str, *suffixes: str) -> list[str]:
         """The files below `folder` (`.` is the root), with one of the suffixes where any is given."""
-        prefix = "" if folder in ("", ".") else folder.rstrip("/") + "/"
-        return [path for path in self._files if path.startswith(prefix) and (not suffixes or path.endswith(suffixes))]
+        files = self._files
+        if folder not in ("", "."):
+            prefix = folder.rstrip("/") + "/"
+            # Sorted by path: what begins alike lies together. `0` comes right after `/`.
+            files = files[bisect_left(files, prefix) : bisect_left(files, prefix[:-1] + "0")]
+        return [path for path in files if not suffixes or path.endswith(suffixes)]
 
     def has(self, path: str) -> bool:
         return path in self._known
