@@ -76,7 +76,7 @@ def _split(path: Path) -> tuple[Any, str]:
             "a ticket begins with a line '---', YAML, and another line '---'",
             path=path,
             line=1,
-            hint="`spurline tickets lint` checks all of them; docs/tickets.md has an example",
+            hint="`spurline tickets lint` checks all of them; docs/reference.md has an example",
         )
     return parse(match[1], path, first_line=_YAML_LINE), text[match.end() :].strip()
 
