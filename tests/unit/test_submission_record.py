@@ -87,6 +87,7 @@ def test_cut_inserted_and_doubled_bytes_fail(key: SigningKey, record: bytes, dat
     assert verify_record(altered, [key.public], agrees).sound == (altered == record)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_anything_else_is_no_record(key: SigningKey, raw: bytes) -> None:
     assert not verify_record(raw, [key.public], agrees).sound
@@ -185,6 +186,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_canonical_bytes_read_back_as_the_value(value: Any) -> None:
     try:

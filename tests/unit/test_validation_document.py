@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.validation import evidence
@@ -100,6 +100,7 @@ some_facts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(some_facts)
 def test_facts_read_back_from_the_json_of_their_document(facts: Facts) -> None:
     judgement = judge(facts)
@@ -114,6 +115,7 @@ def floats(value: Any) -> bool:
     return any(floats(one) for one in value) if isinstance(value, list) else isinstance(value, float)
 
 
+@settings(deadline=None)
 @given(some_facts)
 def test_documents_have_whole_numbers_only(facts: Facts) -> None:
     document = document_of(HEADING, facts, judge(facts), None, SERIES, {"suite": CheckResult("fail", "no")})
@@ -245,6 +247,7 @@ def test_evidence_says_that_a_check_is_flaky() -> None:
     assert "flaky: fail, pass, fail" in text
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=4000), min_size=1, max_size=12))
 def test_evidence_is_small_whatever_happens(texts: list[str]) -> None:
     exchanges = tuple(exchange("gateway", f"s{index}", 500, text) for index, text in enumerate(texts))

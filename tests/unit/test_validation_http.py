@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.validation.http import http_client, mismatches, run_http
@@ -164,16 +164,19 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_everything_holds_itself(value: Any) -> None:
     assert list(mismatches(value, value)) == []
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=2), json_values), st.dictionaries(st.text(max_size=2), json_values))
 def test_a_larger_object_holds_a_smaller_one(small: dict[str, Any], more: dict[str, Any]) -> None:
     assert list(mismatches(small, {**more, **small})) == []
 
 
+@settings(deadline=None)
 @given(json_values, json_values)
 def test_holding_one_another_is_being_equal(one: Any, other: Any) -> None:
     both = not list(mismatches(one, other)) and not list(mismatches(other, one))

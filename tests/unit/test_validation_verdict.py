@@ -322,7 +322,7 @@ def rules_hold(facts: Facts) -> dict[str, bool]:
     }
 
 
-@settings(max_examples=600)
+@settings(max_examples=400, deadline=None)
 @given(near_good)
 def test_verified_exactly_when_every_rule_holds(facts: Facts) -> None:
     broken = [rule for rule, holds in rules_hold(facts).items() if not holds]
@@ -336,6 +336,7 @@ def _break_scope(facts: Facts) -> Facts:
     return replace(facts, scope=replace(facts.scope, altered=("tests/a",)))
 
 
+@settings(deadline=None)
 @given(near_good, st.sampled_from(["forks", "records", "baseline", "judges", "checks", "static"]))
 def test_what_is_unknown_never_verifies(facts: Facts, part: str) -> None:
     without: dict[str, Callable[[Facts], Facts]] = {
@@ -349,6 +350,7 @@ def test_what_is_unknown_never_verifies(facts: Facts, part: str) -> None:
     assert judge(without[part](facts)).conclusion != "verified"
 
 
+@settings(deadline=None)
 @given(any_facts)
 def test_protected_paths_always_need_a_human(facts: Facts) -> None:
     assert judge(_break_scope(facts)).conclusion == "needs_human"
