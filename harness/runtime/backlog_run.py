@@ -128,7 +128,7 @@ async def _backlog(
 
 
 def _row(project: Project, base: str, tickets: int) -> RunRow:
-    from harness.store.documents import canonical
+    from harness.store.documents import sorted_json
     from harness.store.tables import RunRow
 
     return RunRow(
@@ -137,7 +137,7 @@ def _row(project: Project, base: str, tickets: int) -> RunRow:
         base=base,
         state="running",
         settings_digest=project.settings.digest(),
-        settings=canonical(project.settings.model_dump(mode="json", by_alias=True)),
+        settings=sorted_json(project.settings.model_dump(mode="json", by_alias=True)),
         spurline=version("spurline"),
         tickets=tickets,
         started_at=time.time(),

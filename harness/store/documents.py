@@ -14,7 +14,7 @@ from harness.store.tables import BaselineResultRow, MessageRow, VerdictRow
 from tasks.errors import StoreError
 
 
-def canonical(document: Any) -> str:
+def sorted_json(document: Any) -> str:
     """JSON with sorted keys, no spaces, no NaN: equal documents are equal bytes."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -27,7 +27,7 @@ class Verdicts:
 
     async def save(self, run: str, ticket: str, document: dict[str, Any]) -> str:
         """The document's id: the beginning of its sha256. Saving the same document again is one document."""
-        text = canonical(document)
+        text = sorted_json(document)
         name = hashlib.sha256(f"{run}\0{ticket}\0{text}".encode()).hexdigest()[:20]
 
         def write(session: Session) -> None:
@@ -84,5 +84,5 @@ class BaselineResults:
         return None if row is None else json.loads(row.document)
 
     async def put(self, version: str, digest: str, document: dict[str, Any]) -> None:
-        row = BaselineResultRow(version=version, digest=digest, at=time.time(), document=canonical(document))
+        row = BaselineResultRow(version=version, digest=digest, at=time.time(), document=sorted_json(document))
         await self._database.write(lambda session: session.merge(row))
