@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import sys
-import tempfile
 import threading
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,12 +78,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main():
-    with tempfile.TemporaryDirectory(prefix="shop-legacy-") as folder:
-        Handler.db = open_db(os.path.join(os.environ.get("SHOP_DATA") or folder, "legacy.db"))
-        server = ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8086"))), Handler)
-        server.daemon_threads = True
-        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-        server.serve_forever(poll_interval=0.05)
+    data = os.environ.get("SHOP_DATA")
+    # An empty name makes SQLite keep a file that it deletes by itself, however the process ends.
+    Handler.db = open_db(os.path.join(data, "legacy.db") if data else "")
+    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8086"))), Handler)
+    server.daemon_threads = True
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever(poll_interval=0.05)
 
 
 if __name__ == "__main__":
