@@ -7,34 +7,22 @@ What must touch the user's own repository (references, worktree metadata) runs t
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sandbox.git import GitFailed, run_git
 from tasks.errors import CheckoutError
 
-_TIMEOUT_S: Final = 300.0
-_NO_LOCAL_CODE: Final = (
-    *("-c", "core.hooksPath=/dev/null"),
-    *("-c", "core.fsmonitor="),
-    *("-c", "core.untrackedCache=false"),
-    *("-c", "core.pager=cat"),
-    *("-c", "gc.auto=0"),
-    *("-c", "maintenance.auto=false"),
-    *("-c", "commit.gpgSign=false"),
-    *("-c", "protocol.allow=never"),
-    *("-c", "submodule.recurse=false"),
-    *("-c", "diff.ignoreSubmodules=all"),
-    *("-c", "core.quotePath=false"),
-    # Protects against configuration that runs code; none of it is left.
-    *("-c", "safe.directory=*"),
-)
 AGENT_NAME: Final = "Spurline agent"
 AGENT_EMAIL: Final = "agent@spurline.invalid"
+_IDENTITY: Final[Mapping[str, str]] = {
+    "GIT_AUTHOR_NAME": AGENT_NAME,
+    "GIT_AUTHOR_EMAIL": AGENT_EMAIL,
+    "GIT_COMMITTER_NAME": AGENT_NAME,
+    "GIT_COMMITTER_EMAIL": AGENT_EMAIL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,34 +101,18 @@ async def make_own(places: Places, folder: Path) -> None:
 
 
 async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None, data: bytes | None = None) -> bytes:
-    """Run git in a thread, to its end even where the caller is cancelled. CheckoutError in git's own words."""
-    running = asyncio.ensure_future(asyncio.to_thread(_run, arguments, env or {}, data))
+    """Run git as Spurline's agent. CheckoutError in git's own words, with the way out."""
     try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-
-
-def _run(arguments: Sequence[str], env: Mapping[str, str], data: bytes | None) -> bytes:
-    argv = ["git", *_NO_LOCAL_CODE, *arguments]
-    env = {**_environment(), **env}
-    try:
-        done = subprocess.run(argv, env=env, input=data or b"", capture_output=True, timeout=_TIMEOUT_S, check=False)
-    except FileNotFoundError:
-        raise CheckoutError("git is not installed", hint="install git 2.30 or newer") from None
-    except subprocess.TimeoutExpired:
-        raise CheckoutError(f"git took longer than {_TIMEOUT_S:.0f} s: {' '.join(arguments)}") from None
-    if done.returncode != 0:
-        raise _failure(done.stderr.decode(errors="replace").strip(), arguments)
-    return done.stdout
+        return await run_git(arguments, env={**_IDENTITY, **(env or {})}, data=data)
+    except GitFailed as failed:
+        raise _explained(failed) from None
 
 
 async def _asked(root: Path, *arguments: str) -> str:
     try:
         return (await run(["-C", str(root), *arguments])).decode()
-    except CheckoutError as error:
-        if "not a git repository" in error.message or "cannot change to" in error.message:
+    except GitFailed as failed:
+        if failed.not_a_repository:
             raise CheckoutError(
                 f"{str(root)!r} is not a git repository",
                 hint="run `git init` there and commit what the baseline is to run",
@@ -148,28 +120,9 @@ async def _asked(root: Path, *arguments: str) -> str:
         raise
 
 
-def _failure(words: str, arguments: Sequence[str]) -> CheckoutError:
-    if "No space left" in words or "Disk quota exceeded" in words:
-        return CheckoutError(f"the disk is full: {words}", hint="free some space and go on with the run")
-    if "Permission denied" in words:
-        return CheckoutError(f"git: {words}", hint="the repository and .spurline/ must be writable")
-    return CheckoutError(f"git: {words or 'failed without a word: ' + ' '.join(arguments)}")
-
-
-def _environment() -> dict[str, str]:
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": os.environ.get("HOME", "/"),
-        "LC_ALL": "C",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-        # A replacement reference would make a commit's content read differently than it is.
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_AUTHOR_NAME": AGENT_NAME,
-        "GIT_AUTHOR_EMAIL": AGENT_EMAIL,
-        "GIT_COMMITTER_NAME": AGENT_NAME,
-        "GIT_COMMITTER_EMAIL": AGENT_EMAIL,
-    }
+def _explained(failed: GitFailed) -> CheckoutError:
+    if failed.disk_is_full:
+        return CheckoutError(f"the disk is full: {failed.words}", hint="free some space and go on with the run")
+    if "Permission denied" in failed.words:
+        return CheckoutError(failed.message, hint="the repository and .spurline/ must be writable")
+    return failed

@@ -7,20 +7,16 @@ repository is taken, and no worktree metadata is left in it.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import subprocess
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from sandbox.git import GitFailed, run_git
 from tasks.errors import CheckoutError, SandboxError
 
-_SAFE: Final = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=", "-c", "protocol.allow=never")
-_TIMEOUT_S: Final = 300.0
 _FULL_ID: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -98,49 +94,23 @@ class Git:
             return False
 
     async def _repo(self, *arguments: str) -> str:
-        return await self._run([*_SAFE, "-c", "safe.directory=*", "-C", str(self.repo), *arguments])
+        return await self._run(["-C", str(self.repo), *arguments])
 
     async def _run(self, arguments: Sequence[str], env: Mapping[str, str] | None = None) -> str:
-        """Run git in a thread; its output. CheckoutError with git's own words when it fails."""
+        """Run git; its output. CheckoutError or SandboxError, with the way out, when it fails."""
         try:
-            done = await asyncio.to_thread(
-                subprocess.run,
-                ["git", *arguments],
-                env={**_environment(), **(env or {})},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_S,
-            )
-        except FileNotFoundError:
-            raise CheckoutError("git is not installed", hint="install git 2.30 or newer") from None
-        except subprocess.TimeoutExpired:
-            raise SandboxError(f"git {arguments[0]} took longer than {_TIMEOUT_S:.0f} s") from None
-        if done.returncode != 0:
-            raise self._failure(done.stderr.strip())
-        return done.stdout
+            return (await run_git(arguments, env=env)).decode(errors="surrogateescape")
+        except GitFailed as failed:
+            raise self._explained(failed) from None
 
-    def _failure(self, words: str) -> CheckoutError | SandboxError:
-        if "No space left" in words or "Disk quota exceeded" in words:
+    def _explained(self, failed: GitFailed) -> CheckoutError | SandboxError:
+        if failed.disk_is_full:
             return SandboxError(
-                f"the disk is full: {words}", hint="free some space; `spurline sandbox gc` removes leftovers"
+                f"the disk is full: {failed.words}", hint="free some space; `spurline sandbox gc` removes leftovers"
             )
-        if "not a git repository" in words or "cannot change to" in words:
+        if failed.not_a_repository:
             return CheckoutError(
                 f"{str(self.repo)!r} is not a git repository",
                 hint="run `git init` there and commit what the baseline is to run",
             )
-        return CheckoutError(f"git: {words or 'failed without a word'}")
-
-
-def _environment() -> dict[str, str]:
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": os.environ.get("HOME", "/"),
-        "LC_ALL": "C",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-    }
+        return failed
