@@ -39,7 +39,7 @@ imports: $(STAMP)
 	@$(BIN)/lint-imports --no-cache
 
 tests: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: $(STAMP)  ## Run the benchmarks; raw numbers go to benchmarks/results
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -20,7 +20,7 @@ SPURLINE = Path(sys.executable).with_name("spurline")
 EXPECTED: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "examples/shop/expected.yaml")
 VERIFIED = sorted(name for name, expected in EXPECTED.items() if expected["state"] == "verified")
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.timeout(900)
 
 
 @dataclass(frozen=True)
