@@ -11,19 +11,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sandbox.router import lua
 from sandbox.router.clusters import CASE_KEPT, Upstream, clusters
 from sandbox.router.control import Sockets
+from sandbox.router.lines import hop_format, mark_format
 from sandbox.router.ports import LOOPBACK
 from sandbox.router.routes import (
     CLUSTER_HEADER,
     INGRESS_FILTER,
-    METADATA,
     PAIR_FILTER,
     PROBE_FILTER,
-    RECORD,
     ROUTE_NAME,
     SLOT_HEADER,
     Json,
@@ -160,7 +159,7 @@ class Layout:
         if script is not None or self._host(service) is not None:
             headers[SLOT_HEADER] = "-"
         manager = _manager("hop", self.paths, filters) | {
-            "access_log": [_access_log(self.paths.records, _record_format(pair))],
+            "access_log": [_access_log(self.paths.records, hop_format(pair))],
             "access_log_options": {
                 "flush_log_on_tunnel_successfully_established": True,
                 "access_log_flush_interval": _OPEN_STREAM_INTERVAL,
@@ -172,7 +171,7 @@ class Layout:
     def _probe(self) -> Json:
         """Answers with the live version of the table, and writes marks into the records."""
         manager = _manager(PROBE, self.paths, [_lua(PROBE_FILTER, lua.script("probe.lua"))]) | {
-            "access_log": [_access_log(self.paths.records, {"mark": "%REQ(:PATH)%"}) | {"filter": _MARKS}]
+            "access_log": [_access_log(self.paths.records, mark_format()) | {"filter": _MARKS}]
         }
         return {
             "name": PROBE,
@@ -245,33 +244,13 @@ def _overwrite(headers: Mapping[str, str]) -> Json:
     }
 
 
-def _access_log(path: Path, fields: Mapping[str, Any]) -> Json:
+def _access_log(path: Path, line: str) -> Json:
     config = typed(
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
         path=str(path),
-        log_format={"json_format": dict(fields), "omit_empty_values": True},
+        log_format={"text_format_source": {"inline_string": line}},
     )
     return {"name": "envoy.access_loggers.file", "typed_config": config}
-
-
-def _record_format(pair: int) -> Json:
-    """One record of a hop; `sandbox.router.records` reads it. `r` is what the normaliser found and decided."""
-    return {
-        "p": pair,
-        "a": "%START_TIME(%s.%9f)%",
-        "d": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
-        "e": "%DURATION%",
-        "r": f"%DYNAMIC_METADATA({METADATA}:{RECORD})%",
-        "t": "%REQ(TRACEPARENT):55%",
-        "u": "%UPSTREAM_HOST%",
-        "m": "%REQ(:METHOD):20%",
-        "q": "%REQ(:PATH):2000%",
-        "s": "%RESPONSE_CODE%",
-        "g": "%GRPC_STATUS_NUMBER%",
-        "f": "%RESPONSE_FLAGS%",
-        "c": "%CONNECTION_ID%",
-        "y": "%ACCESS_LOG_TYPE%",
-    }
 
 
 def _watched(path: Path) -> Json:

@@ -1,22 +1,22 @@
 """The records of hops: Envoy's access log, read as it grows, kept in memory while it may still be asked for.
 
-One JSON line a hop, and one more for streams that are still open. What holds: every line is either a hop, a mark of
-ours, or counted in `dropped`; the file on disk is replaced before it grows past a cap; memory holds a bounded number
-of hops, and a window that reaches behind them is told so.
+One line a hop (`sandbox.router.lines`), and one more for streams that are still open. What holds: every line is either
+a hop, a mark of ours, or counted in `dropped`; the file on disk is replaced before it grows past a cap; memory holds a
+bounded number of hops, and a window that reaches behind them is told so.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, get_args
+from typing import IO, Final, get_args
 
 from sandbox.exchanges import redact
 from sandbox.hops import Carrier, Hop, ServedBy
+from sandbox.router.lines import fields
 
 FILE_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _BLOCK_BYTES: Final = 64 * 1024
@@ -163,12 +163,12 @@ class Records:
 
     def _take(self, line: bytes) -> None:
         try:
-            fields = json.loads(line)
-            if "mark" in fields:
-                self._marks.append(fields["mark"].rpartition("/")[2])
+            read = fields(line)
+            if "mark" in read:
+                self._marks.append(read["mark"])
                 return
-            record = parsed(fields, self._pairs)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            record = parsed(read, self._pairs)
+        except (ValueError, KeyError, IndexError):
             self.dropped += 1
             return
         self._keep(record)
@@ -197,21 +197,17 @@ class Records:
             del self._by_key[key]
 
 
-def parsed(fields: dict[str, Any], pairs: Sequence[tuple[str, str]]) -> Record:
-    """One line as hops. The format is written by `sandbox.router.listeners`; anything else raises."""
-    caller, service = pairs[fields["p"]]
-    keys, carriers, served = (fields.get("r") or "||b").split("|")
-    path = fields.get("q") or ""
-    duration_us = fields.get("d")
-    status = fields.get("s") or 0
-    trace = (fields.get("t") or "").split("-")
-    grpc = fields.get("g")
-    flags = fields.get("f") or ""
+def parsed(read: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> Record:
+    """The fields of one line as hops; a line that is none raises ValueError, KeyError or IndexError."""
+    caller, service = pairs[int(read["pair"])]
+    keys, carriers, served = (read["record"] or "||b").split("|")
+    path = read["path"]
+    trace = read["traceparent"].split("-")
 
     def hop(key: str | None) -> Hop:
         return Hop(
-            at=float(fields["a"]),
-            duration_ms=float(fields["e"]) if duration_us is None else float(duration_us) / 1000,
+            at=float(read["started_s"]),
+            duration_ms=float(read["took_us"]) / 1000 if read["took_us"] else float(read["took_ms"]),
             caller=caller,
             service=service,
             key=key,
@@ -219,16 +215,16 @@ def parsed(fields: dict[str, Any], pairs: Sequence[tuple[str, str]]) -> Record:
             trace_id=trace[1] if len(trace) == 4 else None,
             served_by=_SERVED[served[0]],
             generation=int(served[1:]) if served[0] == "f" else None,
-            upstream=fields.get("u") or "",
-            method=fields.get("m") or "",
+            upstream=read["upstream"],
+            method=read["method"],
             path=redact(path) if "?" in path else path,
-            status=int(status),
-            grpc_status=None if grpc is None else int(grpc),
-            flags="" if flags == "-" else flags,
+            status=int(read["status"] or 0),
+            grpc_status=int(read["grpc_status"]) if read["grpc_status"] else None,
+            flags=read["flags"],
         )
 
     return Record(
         hops=tuple(hop(key) for key in keys.split(",")) if keys else (hop(None),),
-        stream=(int(fields["c"]), fields["a"]),
-        ended=fields["y"] == _END,
+        stream=(int(read["connection"]), read["started_s"]),
+        ended=read["kind"] == _END,
     )

@@ -79,6 +79,23 @@ async def test_a_line_that_is_no_record_counts_as_dropped(world: World, tmp_path
     assert (await world.seen(box.key, since)).dropped == 1
 
 
+async def test_a_client_cannot_shift_the_fields_of_its_record(world: World) -> None:
+    box = await world.sandbox({})
+    since = await world.router.cursor()
+    for value in (f"a\tb-{box.key}", "1\x1f2", "1\n2", "-"):
+        host, port = world.router.address(CLIENT, "users")
+        reader, writer = await asyncio.open_connection(host, port)
+        lines = ("GET /-|x|f9 HTTP/1.1", "host: x", f"x-spurline-key: {box.key}", f"traceparent: {value}")
+        writer.write("\r\n".join([*lines, "connection: close", "", ""]).encode())
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    window = await world.seen(box.key, since)
+    assert window.dropped == 0
+    assert {(hop.served_by, hop.status, hop.path) for hop in window.hops} == {("baseline", 200, "/-|x|f9")}
+    assert {hop.status for hop in window.strays} == {400}
+
+
 async def test_hops_that_had_to_be_let_go_count_as_dropped(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
