@@ -1,4 +1,4 @@
--- The keyed ingress, before the normaliser: tells it which slot a request came in by, and keeps redirects inside.
+-- The keyed ingress, on the way back: keeps redirects inside.
 -- sandbox/router/listeners.py writes the constants above this text, for each listener.
 --   SLOTS: port -> slot; INGRESS: slot -> service -> port; SERVICES: port of an unkeyed address -> service; SERVICE: ours
 
@@ -6,10 +6,6 @@ local LOOPBACK = { ["127.0.0.1"] = true, ["localhost"] = true, ["0.0.0.0"] = tru
 
 local function slot_of(handle)
   return SLOTS[string.match(handle:streamInfo():downstreamLocalAddress(), ":(%d+)$")]
-end
-
-function envoy_on_request(handle)
-  handle:headers():replace("x-spurline-slot", slot_of(handle) or "")
 end
 
 -- A service that names itself or a neighbour by an unkeyed address would lead a browser out of the sandbox.

@@ -64,5 +64,10 @@ class Slots:
             self._taken.remove(slot)
             self._free.append(slot)
 
+    def ports(self, slot: int) -> Sequence[int]:
+        """All ports of a slot, none where there is no such slot."""
+        block = slot // BLOCK_SLOTS
+        return [ports[slot] for ports in self._blocks[block].values()] if block < len(self._blocks) else []
+
     def port(self, slot: int, service: str) -> int:
         return self._blocks[slot // BLOCK_SLOTS][service][slot]

@@ -35,7 +35,7 @@ from sandbox.router.tap import tap_filter
 from sandbox.service import CLIENT, Service, System
 
 PROBE: Final = "probe"
-SLOT_FILTER: Final = "spurline.slot"
+REDIRECT_FILTER: Final = "spurline.redirect"
 _HEADERS_LIMIT_KB: Final = 256
 _OPEN_STREAM_INTERVAL: Final = "1s"
 
@@ -151,13 +151,14 @@ class Layout:
 
     def _http(self, service: Service, pair: int, script: str | None) -> Json:
         filters = [tap_filter(self.paths.captures, pair)]
+        headers = {CLUSTER_HEADER: baseline_cluster(service.name)}
+        if self._host(service) is not None:
+            headers[SLOT_HEADER] = "-"
         if script is None:
             filters.insert(0, _lua(PAIR_FILTER))
         else:
-            filters[:0] = [_lua(SLOT_FILTER, script), _lua(INGRESS_FILTER)]
-        headers = {CLUSTER_HEADER: baseline_cluster(service.name)}
-        if script is not None or self._host(service) is not None:
-            headers[SLOT_HEADER] = "-"
+            filters[:0] = [_for_redirects(_lua(REDIRECT_FILTER, script)), _lua(INGRESS_FILTER)]
+            headers[SLOT_HEADER] = "%DOWNSTREAM_LOCAL_PORT%"
         manager = _manager("hop", self.paths, filters) | {
             "access_log": [_access_log(self.paths.records, hop_format(pair))],
             "access_log_options": {
@@ -229,6 +230,23 @@ def _lua(name: str, source: str = "") -> Json:
     code = {"default_source_code": {"inline_string": source}} if source else {}
     config = typed("envoy.extensions.filters.http.lua.v3.Lua", clear_route_cache=False, **code)
     return {"name": name, "typed_config": config}
+
+
+def _for_redirects(filter_: Json) -> Json:
+    """The filter, skipped for every response without an absolute Location: a Lua call costs more than such a look."""
+    location = typed("envoy.type.matcher.v3.HttpResponseHeaderMatchInput", header_name="location")
+    absolute = {"input": {"name": "location", "typed_config": location}, "value_match": {"prefix": "http"}}
+    skip = typed("envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
+    matcher = {
+        "predicate": {"not_matcher": {"single_predicate": absolute}},
+        "on_match": {"action": {"name": "skip", "typed_config": skip}},
+    }
+    config = typed(
+        "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+        extension_config=filter_,
+        xds_matcher={"matcher_list": {"matchers": [matcher]}},
+    )
+    return {"name": filter_["name"], "typed_config": config}
 
 
 def _overwrite(headers: Mapping[str, str]) -> Json:

@@ -5,9 +5,9 @@
 -- What holds: a request without a key leaves as it came. sandbox/router/routes.py writes the constants above this
 -- text and delivers both with the route, so the table of keys is a Lua table that changes in one step, and the cost
 -- of a look-up does not depend on how many keys there are.
---   KEYS: key -> "b" (known); key.N -> "ip:port generation" or "x" (planted fault), N the service's number; "@slot" -> key
+--   KEYS: key -> "b" (known); key.N -> "ip:port generation" or "x" (planted fault), N the service's number
 --   SERVICES: baseline cluster -> {number = ".N", forks = cluster, host = authority outside of this machine or nil}
---   EXTRA: further carriers; INGRESS: whether this is the keyed ingress
+--   EXTRA: further carriers; PORTS: port of the keyed ingress -> key, nil for a calling pair
 
 local MARK = "5b17"
 local MEMBER = "spurline-key"
@@ -51,6 +51,15 @@ local function hex(digits)
   local parts = {}
   for i = 1, digits / 4 do parts[i] = format("%04x", random(0, 65535)) end
   return concat(parts)
+end
+
+-- The rest of a trace id and a parent id: each call into C costs as much as a look-up in the table.
+local function new_trace()
+  return format("%08x%04x", random(0, 0xffffffff), random(0, 0xffff))
+end
+
+local function new_span()
+  return format("%08x%08x", random(0, 0xffffffff), random(0, 0xffffffff))
 end
 
 -- The parts of the first valid traceparent in `text`, or nil: trace id, parent id.
@@ -120,7 +129,6 @@ end
 local function glance(own, baggage, state, parent)
   local key, set, at = nil, 0, nil
   if own then
-    if not is_key(own) then return end
     key, set = own, HEADER
   end
   if baggage then
@@ -146,7 +154,7 @@ local function glance(own, baggage, state, parent)
       set = set + TRACE_ID
     end
   end
-  if key and is_key(key) then return key, set end
+  if key and (KEYS[key] == "b" or is_key(key)) then return key, set end
 end
 
 local function set_of(order)
@@ -229,8 +237,8 @@ local function emit(headers, key, set, own, baggage, state, parent)
   local trace, span
   if parent then trace, span = traceparent(parent) end
   if not traced then
-    local tail = trace and sub(trace, 21) or hex(12)
-    trace, span = MARK .. key .. tail, span or hex(16)
+    local tail = trace and sub(trace, 21) or new_trace()
+    trace, span = MARK .. key .. tail, span or new_span()
     headers:replace("traceparent", "00-" .. trace .. "-" .. span .. "-01")
   end
   for i = 1, #EXTRA do
@@ -295,7 +303,7 @@ end
 
 -- Key and set of carriers of a request by the ingress: what the client said, and the key of the slot it came in by.
 local function enter(handle, headers, key, set, found)
-  local own = KEYS["@" .. (headers:get("x-spurline-slot") or "")]
+  local own = PORTS[headers:get("x-spurline-slot") or ""]
   if not own then
     return refuse(handle, found or { order = order_of(set, key) },
       '{"error":"no sandbox at this address","hint":"it has expired or was deleted; create it again"}')
@@ -317,7 +325,7 @@ function envoy_on_request(handle)
   if not key then found = read(headers, own, baggage, state, parent) end
   local service = SERVICES[headers:get("x-spurline-cluster")]
   if service.host then headers:replace(":authority", service.host) end
-  if INGRESS then
+  if PORTS then
     key, set = enter(handle, headers, key, set, found)
   elseif found then
     key, set = settle(handle, found), set_of(found.order)

@@ -304,7 +304,7 @@ class Router:
 
     def _write_table(self) -> None:
         assert self._routes is not None
-        replace(self._paths.routes, self._routes.file(self._table, str(self._wanted)))
+        replace(self._paths.routes, self._routes.file(self._table, str(self._wanted), self._slots.ports))
 
     async def _until_bound(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,8 @@ TAP_FILTER: Final = "spurline.tap"
 """Names of the filters: by them the route says which script is whose, and which one a request skips."""
 CLUSTER_HEADER: Final = "x-spurline-cluster"
 SLOT_HEADER: Final = "x-spurline-slot"
-"""Set by listeners of which the normaliser must see every request: the ingress, and services outside."""
+"""Set by listeners of which the normaliser must see every request: services outside, and the ingress, there to the
+port that the request came in by."""
 MEMBER: Final = "spurline-key"
 METADATA: Final = "spurline"
 """Where the normaliser leaves what it found and decided, as metadata of the request: no header of ours reaches a
@@ -63,16 +64,20 @@ class Routes:
     carriers: Sequence[str]
     refuse_unknown: bool
 
-    def file(self, table: Sequence[KeyRoutes], version: str) -> str:
-        """The whole RDS file. The route's time-outs are off: a stream may stay open for as long as it likes."""
+    def file(self, table: Sequence[KeyRoutes], version: str, ports_of: Callable[[int], Sequence[int]]) -> str:
+        """The whole RDS file; `ports_of` says by which ports of the ingress a slot is reached.
+
+        The route's time-outs are off: a stream may stay open for as long as it likes.
+        """
         keys = self.entries(table)
+        slots = {str(port): r.key for r in table if r.slot is not None for port in ports_of(r.slot)}
         host = {
             "name": ROUTE_NAME,
             "domains": ["*"],
             "routes": self._routes(version),
             "typed_per_filter_config": {
-                PAIR_FILTER: self._script(keys, ingress=False),
-                INGRESS_FILTER: self._script(keys, ingress=True),
+                PAIR_FILTER: self._script(keys, ports=None),
+                INGRESS_FILTER: self._script(keys, ports=slots),
             },
         }
         configuration = typed(
@@ -108,7 +113,7 @@ class Routes:
         """The table as the normaliser reads it.
 
         `key` -> `b`, the key is known; `key.N` -> `ip:port generation`, or `x` for a planted fault, N the service's
-        number; `@slot` -> key.
+        number.
         """
         numbers = {service.name: service.number for service in self.services}
         found: dict[str, str] = {}
@@ -118,11 +123,10 @@ class Routes:
                 found[f"{routes.key}.{numbers[service]}"] = f"{target.address} {target.generation}"
             for service in routes.faults:
                 found[f"{routes.key}.{numbers[service]}"] = "x"
-            if routes.slot is not None:
-                found[f"@{routes.slot}"] = routes.key
         return found
 
-    def _script(self, keys: Mapping[str, str], *, ingress: bool) -> Json:
+    def _script(self, keys: Mapping[str, str], *, ports: Mapping[str, str] | None) -> Json:
+        """`ports`: port -> key at the ingress, None at a calling pair."""
         services = {
             baseline_cluster(service.name): {
                 "number": f".{service.number}",
@@ -136,7 +140,7 @@ class Routes:
             SERVICES=services,
             EXTRA=[name.lower() for name in self.carriers],
             REFUSE_UNKNOWN=self.refuse_unknown,
-            INGRESS=ingress,
+            PORTS=ports,
             SEED=secrets.randbits(31),
         )
         return typed(
