@@ -75,9 +75,13 @@ def test_a_verified_commit_is_on_its_branch_with_a_record_that_holds(demo: Demo,
     agent = demo.agents[ticket]
     assert git(demo.root, "rev-parse", agent["branch"]) == agent["commit"]
     record = demo.root / ".spurline" / "runs" / demo.lines[-1]["run"] / ticket / "record.json"
-    verified = spurline("verify", str(record), cwd=demo.root)
+    verified = spurline("verify", str(record), "--commit", agent["commit"], cwd=demo.root)
     assert verified.returncode == 0, verified.stderr
-    altered = demo.root / f"{ticket}.json"
+
+
+def test_an_altered_record_does_not_hold(demo: Demo) -> None:
+    record = demo.root / ".spurline" / "runs" / demo.lines[-1]["run"] / VERIFIED[0] / "record.json"
+    altered = demo.root / "altered.json"
     altered.write_bytes(record.read_bytes().replace(b"payload", b"Payload", 1))
     assert spurline("verify", str(altered), cwd=demo.root).returncode == 1
 
