@@ -1,6 +1,6 @@
 """One line of the records file: the format that Envoy writes and `sandbox.router.records` reads, in one place.
 
-Plain text, since JSON costs Envoy twice as much a request. What holds: the separator is a control character that
+Plain text, which costs Envoy less than JSON. What holds: the separator is a control character that
 Envoy refuses in the method, the path and every header, so no client can shift the fields of a line; what a client
 has a say in comes last.
 """

@@ -123,6 +123,15 @@ async def test_an_empty_key_is_refused_rather_than_ignored(world: World) -> None
     assert answer.json()["carriers"] == ["header"]
 
 
+async def test_an_entry_of_the_table_that_is_no_key_is_malformed(world: World) -> None:
+    box = await world.sandbox({"users": await world.fork("users", "users v2")})
+    for number in range(len(world.peers)):
+        forged = f"{box.key}.{number}"
+        for headers in ({"x-spurline-key": forged}, {"baggage": f"spurline-key={forged}"}):
+            answer = await world.client.get(world.url("users"), headers=headers)
+            assert (answer.status_code, answer.json()["error"]) == (421, "malformed routing key")
+
+
 async def test_internal_headers_of_a_client_have_no_effect(world: World) -> None:
     box = await world.sandbox({"users": await world.fork("users", "users v2")}, slot=3)
     forged = {"x-spurline-cluster": "baseline/web", "x-spurline-slot": "3"}
