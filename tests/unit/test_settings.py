@@ -319,7 +319,8 @@ def mutations() -> st.SearchStrategy[str]:
 
 @given(mutations())
 def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    root = tmp_path_factory.getbasetemp()
+    root = tmp_path_factory.getbasetemp() / "any-file"
+    root.mkdir(exist_ok=True)
     (root / FILE_NAME).write_bytes(text.encode(errors="surrogatepass"))
     with contextlib.suppress(ConfigError):
         found: Any = read_project(root)
