@@ -8,6 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no reason to fail: nothing here asserts how long something takes.
+settings.register_profile("spurline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("spurline")
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
 
