@@ -30,7 +30,7 @@ from types import MappingProxyType
 from typing import Final
 
 from harness.cage import Cage, caged, confinement
-from harness.supervision import Capture, Reaper, pump
+from harness.supervision import MARK, Capture, Reaper, pump
 
 __all__ = ["NOT_STARTED", "Cage", "Finished", "confinement", "run", "scrubbed_env"]
 
@@ -80,7 +80,8 @@ async def run(
 ) -> Finished:
     """Run `argv` in `cwd` to its end, its time limit or our cancellation; then nothing of its group is left.
 
-    `env` is all of the environment. `output_limit` is in bytes. Raises nothing but CancelledError."""
+    `env` is all of the environment, but for a mark of ours. `output_limit` is in bytes. Raises nothing but
+    CancelledError."""
     command = _Command(tuple(argv), cwd, dict(env), timeout_s, cage, output_limit, stdin)
     # A thread a command: asyncio's child watchers cost several times that with a hundred short commands at once.
     ending = asyncio.get_running_loop().run_in_executor(_pool(), command.run)
@@ -160,19 +161,21 @@ class _Command:
 
     def _start(self) -> subprocess.Popen[bytes]:
         argv = self._argv if self._cage is None else caged(self._argv, self._cwd, self._cage)
+        # The reaper first: we may be killed in any moment after the command has begun.
+        reaper = _reaper()
         with self._lock:
             if self._killed:
                 raise OSError("cancelled before it began")
             self._process = subprocess.Popen(
                 argv,
                 cwd=self._cwd,
-                env=self._env,
+                env={**self._env, MARK: reaper.mark},
                 stdin=subprocess.DEVNULL if self._stdin is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        _reaper().watch(self._process.pid)
+        reaper.watch(self._process.pid)
         return self._process
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import selectors
 import subprocess
 import threading
@@ -20,7 +21,12 @@ _LINGER_S: Final = 0.5
 _TICK_S: Final = 0.1
 _CHUNK_BYTES: Final = 65_536
 
+MARK: Final = "SPURLINE_COMMANDS_OF"
+"""In the environment of every command: who was started in the very moment of our death is found by it."""
+
 # Reads "+ GROUP" and "- GROUP" lines; the end of its input means that we died. (dash's kill knows no `--`.)
+# A command may have begun and not been told of yet, or may have left its group: those are found by their mark ($1),
+# where there is a /proc.
 _REAP: Final = """
 live=
 while read -r op group; do
@@ -32,6 +38,12 @@ while read -r op group; do
   esac
 done
 for group in $live; do kill -KILL "-$group"; done
+for environ in /proc/[0-9]*/environ; do
+  if grep -qs "$1" "$environ"; then
+    pid=${environ#/proc/}
+    kill -KILL "${pid%/environ}"
+  fi
+done
 """
 
 
@@ -165,7 +177,9 @@ def _has_ended(pid: int) -> bool:
 class Reaper:
     """One `sh` that kills the groups of running commands when we are gone, however we went (SIGKILL too)."""
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: int, mark: str) -> None:
+        self.mark = mark
+        """What the environment of every command must hold under the name `MARK`."""
         self._pipe = pipe
         self._lock = threading.Lock()
 
@@ -173,11 +187,12 @@ class Reaper:
     def start(cls) -> Reaper:
         """Start it; it ends by itself with our end of the pipe."""
         ours, theirs = _pipe()
+        mark = secrets.token_hex(8)
         try:
             # In a group of its own: the terminal's Ctrl-C must not reach it before it has done its work.
             os.posix_spawn(
                 "/bin/sh",
-                ["/bin/sh", "-c", _REAP],
+                ["/bin/sh", "-c", _REAP, "reaper", f"{MARK}={mark}"],
                 {"PATH": os.defpath},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs, 0),
@@ -188,7 +203,7 @@ class Reaper:
             )
         finally:
             os.close(theirs)
-        return cls(ours)
+        return cls(ours, mark)
 
     def watch(self, group: int) -> None:
         """From now on the group dies with us."""

@@ -135,6 +135,24 @@ async def test_when_we_are_killed_the_group_dies_too(tmp_path: Path) -> None:
     await until(lambda: not any(alive(pid) for pid in pids))
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="found by what /proc tells")
+async def test_when_we_are_killed_before_the_reaper_was_told_the_command_dies_too(tmp_path: Path) -> None:
+    harness = (
+        "import asyncio, time; from pathlib import Path\n"
+        "from harness import supervision; from harness.confine import run, scrubbed_env\n"
+        "supervision.Reaper.watch = lambda reaper, group: time.sleep(600)\n"
+        "script = 'setsid sleep 600 & echo $$ $! > pids; wait'\n"
+        "asyncio.run(run(['bash', '-c', script], cwd=Path.cwd(), env=scrubbed_env(), timeout_s=600, cage=None))"
+    )
+    victim = start_harness(harness, tmp_path)
+    try:
+        pids = [int(pid) for pid in (await appears(tmp_path / "pids")).split()]
+    finally:
+        victim.kill()
+        victim.wait()
+    await until(lambda: not any(alive(pid) for pid in pids))
+
+
 @pytest.mark.parametrize(
     ("argv", "folder", "said"),
     [
