@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import shutil
@@ -29,6 +30,10 @@ _POLL_S: Final = 0.02
 _TAIL_BYTES: Final = 4000
 
 T = TypeVar("T")
+
+
+class _NoKeeperError(SandboxError):
+    """Nobody listens at the socket."""
 
 
 class KeeperDriver:
@@ -79,8 +84,9 @@ class KeeperDriver:
         await self._call(wire.HOLD, wire.Arguments(lease_s=lease_s))
 
     async def down(self) -> None:
-        """Take the baseline and all sandboxes down; the keeper itself ends, too."""
-        await self._call(wire.DOWN, wire.Arguments())
+        """Take the baseline and all sandboxes down; the keeper itself ends, too. It has ended already: all is down."""
+        with contextlib.suppress(_NoKeeperError):
+            await self._call(wire.DOWN, wire.Arguments())
 
     async def create(self, name: str, *, ttl_s: float) -> Sandbox:
         return await self._call(wire.CREATE, wire.Arguments(name=name, ttl_s=ttl_s))
@@ -119,7 +125,7 @@ class KeeperDriver:
         try:
             answer = await self._http.post(wire.CALLS + call.method, content=wire.write_arguments(arguments))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise SandboxError(
+            raise _NoKeeperError(
                 f"no keeper answers at {str(self._socket)!r}", hint="`spurline baseline up` starts one"
             ) from error
         except httpx.TransportError as error:

@@ -56,11 +56,15 @@ class LogFile:
 
     def lines(self, since: float = 0.0) -> tuple[LogLine, ...]:
         """The lines first seen at or after `since` (seconds since the epoch), the last 2,000 of them."""
+        # Read first: what is written in between is not there yet, instead of being there without a time.
+        texts = list(self._texts())
         self.note()
+        if not self._marks:
+            return ()
         ends = [end for end, _ in self._marks]
         found = [
             LogLine(at=at, text=text)
-            for start, text in self._texts()
+            for start, text in texts
             if (at := self._marks[min(bisect_right(ends, start), len(ends) - 1)][1]) >= since
         ]
         return tuple(found[-MOST_LINES:])

@@ -14,6 +14,7 @@ from sandbox.exchanges import Exchange
 from sandbox.hops import Hop
 from sandbox.keys import new_key
 from sandbox.local import environment, wire
+from sandbox.local.client import KeeperDriver
 from sandbox.local.ledger import Ledger, born_at
 from sandbox.local.logfile import LogFile
 from sandbox.local.ports import PortPool
@@ -248,3 +249,25 @@ async def test_an_unsplit_step_ends_although_its_caller_is_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended.is_set()
+
+
+async def test_what_nobody_keeps_is_down_already(tmp_path: Path) -> None:
+    driver = KeeperDriver(tmp_path / "keeper.sock")
+    await driver.down()
+    with pytest.raises(errors.SandboxError, match="no keeper answers"):
+        await driver.create("x", ttl_s=1)
+    await driver.aclose()
+
+
+def test_a_line_written_while_the_log_is_read_has_no_time_yet(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log")
+    path = tmp_path / "log"
+    noted = log.note
+
+    def written_meanwhile() -> None:
+        noted()
+        path.write_text("late\n")
+
+    log.note = written_meanwhile  # type: ignore[method-assign]  # the moment between two reads of one file
+    assert log.lines() == ()
+    assert [line.text for line in log.lines()] == ["late"]
