@@ -31,7 +31,8 @@ def main() -> None:
             time.sleep(1)
             keys(f"PATH={SPURLINE.parent}:$PATH; clear; spurline demo", "Enter")
             screen = wait_for("verified · ", "unproven · ", "needs_human · ")
-            picture(screen)
+            # The first line names a temporary folder.
+            picture(screen[screen.index("starting the baseline") :])
         finally:
             subprocess.run(["tmux", "kill-session", "-t", SESSION], check=False)
 
