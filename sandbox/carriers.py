@@ -124,6 +124,9 @@ def strip(headers: Iterable[Header], extra: Sequence[str] = ()) -> list[Header]:
 def _joined(lines: Sequence[Header], name: str) -> str | None:
     """All lines of a header as one list, None where there is none."""
     values = [value for key, value in lines if key.lower() == name.lower()]
+    if name.lower() == "x-request-id":
+        # Envoy keeps this one in one piece, to which an empty line adds nothing.
+        values = list(filter(None, values)) or values[:1]
     return ",".join(values) if values else None
 
 
