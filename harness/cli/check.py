@@ -15,7 +15,7 @@ from harness.cli.verdicts import show_verdict
 from harness.settings import Project
 
 if TYPE_CHECKING:
-    from harness.runtime import CheckResult
+    from harness.runtime import JudgedCommit
 
 app = single()
 
@@ -51,7 +51,7 @@ async def _check(project: Project, rev: str, base: str | None, ticket: str | Non
     return 0 if result.verdict.conclusion == "verified" else 1
 
 
-def _show(result: CheckResult, out: Output) -> None:
+def _show(result: JudgedCommit, out: Output) -> None:
     if out.json:
         out.object(result.to_json())
         return

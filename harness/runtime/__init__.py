@@ -7,11 +7,11 @@ one commit. Heavy parts are imported where they are used: a command pays only fo
 from __future__ import annotations
 
 from harness.runtime.backlog_run import RunOptions, RunResult, run_backlog
-from harness.runtime.commit_check import CheckResult, check_commit
+from harness.runtime.commit_check import JudgedCommit, check_commit
 from harness.runtime.connections import attached, connected, console_script, opened_store
 
 __all__ = [
-    "CheckResult",
+    "JudgedCommit",
     "RunOptions",
     "RunResult",
     "attached",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
+class JudgedCommit:
     """The verdict on one commit, and where its record lies."""
 
     verdict: Verdict
@@ -46,7 +46,7 @@ class CheckResult:
 
 async def check_commit(
     project: Project, rev: str, base_rev: str | None, ticket_id: str | None, narrate: Narrator
-) -> CheckResult:
+) -> JudgedCommit:
     """Judge one commit against its base and write the record. Raises SpurlineError where it cannot be judged."""
     from harness.repository import Repository
     from harness.store.documents import BaselineResults, Verdicts
@@ -70,4 +70,4 @@ async def check_commit(
         verdict = await judge_commit(validator, run=run, base=base, commit=commit, ticket=ticket)
         document = await verdicts.load(verdict.id)
         record = write_record(project.state, document, SigningKey.of(project.state / "keys"))
-        return CheckResult(verdict, document, record)
+        return JudgedCommit(verdict, document, record)
