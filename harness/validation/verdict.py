@@ -115,6 +115,13 @@ def _something_judges(facts: Facts) -> Judgement | None:
     return None
 
 
+def _complete(facts: Facts) -> Judgement | None:
+    """Rule 5, first half: no record was lost. What lost it may have failed a check as well, so this is asked first."""
+    if facts.records is not None and facts.records.dropped:
+        return Judgement("unproven", f"{facts.records.dropped} hop records were lost")
+    return None
+
+
 def _failing(facts: Facts) -> Judgement | None:
     """Rules 3 and 7, and of rule 4 that a change which was never asked has not failed."""
     failing = [check for check in facts.checks if _counts(check) and not check.held(facts.repeat)]
@@ -141,12 +148,10 @@ def _alive(facts: Facts) -> Judgement | None:
 
 
 def _records(facts: Facts) -> Judgement | None:
-    """Rule 5: a clean record of every keyed request."""
+    """Rule 5, second half: a clean record of every keyed request."""
     records = facts.records
     if records is None:
         return Judgement("unproven", "nothing is known of the requests that the checks made")
-    if records.dropped:
-        return Judgement("unproven", f"{records.dropped} hop records were lost")
     returns = bool(set(records.where) & {fork.service for fork in facts.forks})
     for count, what in (
         (records.refused, "refused by the router"),
@@ -189,6 +194,7 @@ _QUESTIONS: Final[tuple[Callable[[Facts], Judgement | None], ...]] = (
     _environment,
     _own_on_baseline,
     _something_judges,
+    _complete,
     _failing,
     _alive,
     _records,

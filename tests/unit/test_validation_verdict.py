@@ -95,6 +95,12 @@ BREACHES: list[tuple[str, Facts, str, bool]] = [
     # rule 5
     ("records unknown", replace(GOOD, records=None), "unproven", False),
     ("dropped", replace(GOOD, records=RecordFacts(1, 0, 0, 0)), "unproven", False),
+    (
+        "failed by what dropped records",
+        replace(GOOD, checks=(replace(OWN, runs=("fail", "fail")), OTHER), records=RecordFacts(1, 0, 0, 0)),
+        "unproven",
+        False,
+    ),
     ("refused", replace(GOOD, records=RecordFacts(0, 1, 0, 0, ("gateway",))), "unproven", False),
     ("refused at its fork", replace(GOOD, records=RecordFacts(0, 1, 0, 0, ("users",))), "unproven", True),
     ("unrouted", replace(GOOD, records=RecordFacts(0, 0, 1, 0)), "unproven", False),

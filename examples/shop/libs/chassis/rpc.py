@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,16 +34,15 @@ def serve(
     interceptors: tuple[grpc.ServerInterceptor, ...] = (),
 ) -> None:
     """Serve what `add` registers, and the health service, on loopback until SIGTERM or Ctrl-C."""
+    stops = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # before there are threads, so that the signal waits for us
     server = grpc.server(ThreadPoolExecutor(max_workers=16), interceptors=interceptors)
     add(server)
     health_pb2_grpc.add_HealthServicer_to_server(_Health(), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
-    stopping = threading.Event()
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: stopping.set())
     print(f"{name}: listening on {port}", file=sys.stderr, flush=True)
-    stopping.wait()
+    signal.sigwait(stops)
     server.stop(grace=2).wait()
 
 

@@ -107,11 +107,13 @@ class App:
 
     def serve(self, port: int) -> None:
         """Serve on loopback until SIGTERM or Ctrl-C."""
+        stops = {signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # before there are threads, so that the signal waits for us
         server = _Server(("127.0.0.1", port), _connection(self))
-        for stop in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop, lambda *_: threading.Thread(target=server.shutdown).start())
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         self.log(f"listening on {port}")
-        server.serve_forever(poll_interval=0.05)
+        signal.sigwait(stops)
+        server.shutdown()
 
     def _dispatch(self, request: Request) -> Answer:
         allowed: set[str] = set()

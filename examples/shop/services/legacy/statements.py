@@ -81,10 +81,13 @@ def main():
     data = os.environ.get("SHOP_DATA")
     # An empty name makes SQLite keep a file that it deletes by itself, however the process ends.
     Handler.db = open_db(os.path.join(data, "legacy.db") if data else "")
+    stops = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     server = ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8086"))), Handler)
     server.daemon_threads = True
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-    server.serve_forever(poll_interval=0.05)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    signal.sigwait(stops)
+    server.shutdown()
 
 
 if __name__ == "__main__":
