@@ -9,7 +9,7 @@ What always holds, whatever the command does:
 
 With a `Cage`, and where bubblewrap works, it also sees a file system that is read-only but for the writable folders, a
 fresh `/tmp` and home, and no network. Where bubblewrap is missing only the scrubbed environment and the group are left;
-`confinement()` says which of the two it is.
+`sandbox.confinement` says which of the two it is.
 """
 
 from __future__ import annotations
@@ -29,18 +29,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from harness.cage import Cage, caged, confinement
 from harness.supervision import MARK, Capture, Reaper, pump
-
-__all__ = ["NOT_STARTED", "Cage", "Finished", "confinement", "run", "scrubbed_env"]
+from sandbox.confinement import Cage, caged, scrubbed
 
 NOT_STARTED: Final = 127
 """The code of a command that could not be started, as shells have it."""
 
-_KEPT: Final = (
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR VIRTUAL_ENV SSL_CERT_FILE SSL_CERT_DIR "
-    "JAVA_HOME GOROOT GOPATH GOMODCACHE GOTOOLCHAIN CARGO_HOME RUSTUP_HOME NVM_DIR PYENV_ROOT"
-)
 # More than any limit on agents and checks at once: a command waits for its own end, never for a thread.
 _MAX_COMMANDS: Final = 512
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -60,12 +54,8 @@ class Finished:
 
 
 def scrubbed_env(extra: Mapping[str, str] = _NONE) -> dict[str, str]:
-    """The environment of commands: what programs need to be found and to speak, nothing of ours, and `extra`.
-
-    An allow-list, so that keys and tokens stay out whatever they are called, and `PYTHONPATH` with them."""
-    names = _KEPT.split()
-    kept = {name: value for name, value in os.environ.items() if name in names or name.startswith("LC_")}
-    return {**kept, "TERM": "dumb", **extra}
+    """The environment of commands: what of ours may be handed on, and `extra`."""
+    return {**scrubbed(os.environ), "TERM": "dumb", **extra}
 
 
 async def run(

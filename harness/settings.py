@@ -57,6 +57,8 @@ class ServiceSettings(Frozen):
     shared: tuple[Inside, ...] = ()
     build: str | None = None
     link: tuple[Inside, ...] = ()
+    confine: bool = True
+    """Whether its forks and their builds run confined."""
     command: tuple[str, ...] = ()
     env: dict[Annotated[str, AfterValidator(variable)], str] = Field(default_factory=dict)
     protocol: Literal["http1", "http2", "tcp"] = "http1"
@@ -169,6 +171,7 @@ class Project:
                 shared=service.shared,
                 build=service.build,
                 link=service.link,
+                confine=service.confine,
                 protocol=service.protocol,
                 ready=service.ready.to_ready(),
                 url=service.url,

@@ -44,6 +44,8 @@ class Service:
     shared: tuple[str, ...] = ()
     build: str | None = None
     link: tuple[str, ...] = ()
+    confine: bool = True
+    """Whether forks of it, and their builds, run in a cage where one can be made; the baseline never does."""
     protocol: Protocol = "http1"
     ready: Ready = Ready()
     url: str | None = None

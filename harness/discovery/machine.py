@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from harness.cage import confinement
 from harness.discovery.diagnosis import Diagnosis, ok, problem, warning
 from harness.settings import AgentSettings
+from sandbox.confinement import confinement
 
 _GIT_NEEDED: Final = (2, 31)
 _DISK_LOW_BYTES: Final = 2 * 1024**3

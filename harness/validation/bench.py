@@ -20,11 +20,11 @@ from typing import Final
 
 from pathspec import PathSpec, Pattern
 
-from harness.cage import Cage
 from harness.repository import Repository
 from harness.settings import Project, read_project
 from harness.validation.results import digest
 from harness.validation.scope import protection
+from sandbox.confinement import Cage
 from sandbox.service import System
 from tasks.backlog import Backlog
 from tasks.errors import CheckoutError, EnvironmentFault

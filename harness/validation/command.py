@@ -11,11 +11,11 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from harness.cage import Cage
 from harness.confine import Finished, run, scrubbed_env
 from harness.validation.junit import TestReport, read_junit
 from harness.validation.results import CheckResult, Outcome
 from harness.validation.targets import Target
+from sandbox.confinement import Cage
 from sandbox.exchanges import redact
 from tasks.text import capped, one_line, plain
 from tasks.ticket import CommandCheck

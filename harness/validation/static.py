@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.cage import Cage
 from harness.confine import Finished, run, scrubbed_env
 from harness.settings import Project
 from harness.validation.bench import Benches
 from harness.validation.facts import StaticFacts
 from harness.validation.results import Outcome
+from sandbox.confinement import Cage
 from sandbox.exchanges import redact
 from tasks.text import capped, one_line, plain
 

@@ -15,7 +15,7 @@ import itertools
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +35,10 @@ class Checkout:
     root: Path
     """Where the project's own root is: what paths of services are relative to."""
     folder: Path
+    private: bool
+    """Whether nobody else has it."""
+    links: tuple[Path, ...] = ()
+    """The untracked folders of the user's work tree that are linked into it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,16 +74,15 @@ class Checkouts:
         """
         entry = self._entry(commit, private=private)
         entry.holders += 1
-        checkout = Checkout(commit=commit, root=entry.folder / self._git.prefix, folder=entry.folder)
+        checkout = Checkout(commit, entry.folder / self._git.prefix, entry.folder, private)
         try:
             await asyncio.shield(entry.made)
             async with entry.linking:
-                for link in links:
-                    self._link(checkout.root, entry.folder, link)
+                made = [self._link(checkout.root, entry.folder, link) for link in links]
         except BaseException:
             await unsplit(self.give_back(checkout))
             raise
-        return checkout
+        return replace(checkout, links=tuple(target for target in made if target is not None))
 
     async def give_back(self, checkout: Checkout) -> None:
         """Let go of it; the folder goes with its last holder."""
@@ -170,11 +173,16 @@ class Checkouts:
         spare, self._spare = self._spare, None
         return spare
 
-    def _link(self, root: Path, folder: Path, link: str) -> None:
-        """Symlink an untracked folder into the checkout. What the commit itself has there stays."""
+    def _link(self, root: Path, folder: Path, link: str) -> Path | None:
+        """Symlink an untracked folder into the checkout; where it leads. What the commit itself has there stays: None.
+
+        It is the cage of a fork that makes the folder read-only."""
         place = root / link
+        if place.is_symlink() and self._git.worktree is not None:
+            target = self._git.worktree / self._git.prefix / link
+            return target if place.readlink() == target else None
         if place.is_symlink() or place.exists():
-            return
+            return None
         if self._git.worktree is None:
             raise CheckoutError(
                 f"link {link!r} cannot be made: {str(self._git.repo)!r} is bare and has no untracked folders",
@@ -190,6 +198,7 @@ class Checkouts:
             raise CheckoutError(f"link {link!r} would lie outside of the checkout: a folder of it is a symlink")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(target)
+        return target
 
 
 def _remove(folder: Path, index: Path) -> None:

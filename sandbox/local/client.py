@@ -17,9 +17,9 @@ from typing import Final, Self, TypeVar
 
 import httpx
 
+from sandbox.confinement import scrubbed
 from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Window
 from sandbox.local import wire
-from sandbox.local.environment import scrubbed
 from sandbox.local.socketpath import socket_path
 from sandbox.service import System
 from tasks.errors import SandboxError, StoreError

@@ -15,9 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from sandbox.confinement import confinement
 from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Window
 from sandbox.local.baseline import LocalBaseline
 from sandbox.local.box import gone
+from sandbox.local.cages import Cages
 from sandbox.local.checkouts import Checkouts
 from sandbox.local.git import Git
 from sandbox.local.guard import Guard
@@ -64,7 +66,13 @@ class LocalDriver:
         self._guard = Guard(self._state, owner=owner, patience_s=patience_s)
         self._git = Git(repo.absolute(), self._state / "git")
         self._checkouts = Checkouts(self._git, self._state / "checkouts")
-        self._launcher = Launcher(checkouts=self._checkouts, ports=PortPool(), guard=self._guard, environ=os.environ)
+        self._launcher = Launcher(
+            checkouts=self._checkouts,
+            ports=PortPool(),
+            guard=self._guard,
+            environ=os.environ,
+            cages=Cages(self._git, self._state, os.environ),
+        )
         self._life = asyncio.Lock()
         self._up: tuple[LocalBaseline, Sandboxes] | None = None
         self._ended: dict[str, str] = {}
@@ -78,6 +86,7 @@ class LocalDriver:
         except BaseException:
             await asyncio.to_thread(self._guard.__exit__, None, None, None)
             raise
+        await asyncio.to_thread(confinement)  # tried out once, before the first fork waits for it
         self._left = self._guard.removed
         self._tenders = (
             asyncio.create_task(_again_and_again(self.reap), name="local driver's leases"),

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import json
 import os
+import select
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from sandbox.confinement import Cage, caged, confinement
 from sandbox.local.guard import Guard
 from sandbox.local.logfile import LogFile
 
@@ -25,22 +30,43 @@ _POLL_S: Final = 0.02
 class Process:
     """A running process group. Made by `Process.start` inside a running event loop."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], guard: Guard, log: LogFile) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], guard: Guard, log: LogFile, status: int | None) -> None:
         self.pid = popen.pid
+        """The leader's; in a cage that is bubblewrap, and with it everything inside ends."""
         self.log = log
         self.started = time.monotonic()
         self.exit_code: int | None = None
         """Set once the leader has ended: negative for the signal that ended it."""
         self._popen, self._guard = popen, guard
+        self._status = status
+        """In a cage: where bubblewrap says what it started."""
+        self._said = b""
         self._ended = asyncio.Event()
         self._pidfd: int | None = None
         self._poller: asyncio.Task[None] | None = None
 
     @classmethod
-    def start(cls, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: LogFile, guard: Guard) -> Process:
-        """Start `argv` in a session of its own, output into `log`. OSError where it cannot be executed."""
+    def start(
+        cls,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: LogFile,
+        guard: Guard,
+        cage: Cage | None = None,
+    ) -> Process:
+        """Start `argv` in a session of its own, output into `log`; in `cage` where one can be made. OSError where it
+        cannot be executed."""
+        status: int | None = None
         output = log.open()
+        inherited = [output]
         try:
+            if cage is not None and confinement() == "bubblewrap":
+                _must_be_executable(argv[0], cwd, env)
+                status, theirs = os.pipe()
+                inherited.append(theirs)
+                argv = caged(argv, cwd, cage, status_fd=theirs)
             popen = subprocess.Popen(
                 argv,
                 cwd=cwd,
@@ -48,11 +74,17 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=inherited[1:],
                 start_new_session=True,
             )
+        except BaseException:
+            if status is not None:
+                os.close(status)
+            raise
         finally:
-            os.close(output)
-        process = cls(popen, guard, log)
+            for descriptor in inherited:
+                os.close(descriptor)
+        process = cls(popen, guard, log, status)
         try:
             guard.add(popen.pid)
             process._watch()
@@ -80,11 +112,11 @@ class Process:
     async def stop(self, *, grace_s: float) -> None:
         """SIGTERM to the group; SIGKILL after the grace."""
         if self.alive and grace_s > 0:
-            self._signal(signal.SIGTERM)
+            self._ask_to_end()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), grace_s)
         if self.alive:
-            self._signal(signal.SIGKILL)
+            self._signal(self.pid, signal.SIGKILL)
         await self._ended.wait()
 
     def ended(self) -> str:
@@ -96,12 +128,20 @@ class Process:
         return f"ended with exit code {self.exit_code}"
 
     def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
         if hasattr(os, "pidfd_open"):
-            self._pidfd = os.pidfd_open(self.pid)
-            loop.add_reader(self._pidfd, self._on_exit)
+            self._when_gone(self.pid, self._on_exit)
         else:
-            self._poller = loop.create_task(self._poll(), name=f"exit of {self.pid}")
+            self._poller = asyncio.get_running_loop().create_task(self._poll(), name=f"exit of {self.pid}")
+
+    def _when_gone(self, pid: int, then: Callable[[], None]) -> None:
+        self._pidfd = os.pidfd_open(pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, then)
+
+    def _unwatch(self) -> None:
+        if self._pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
 
     async def _poll(self) -> None:
         while self._popen.poll() is None:  # noqa: ASYNC110 - nothing tells us but asking
@@ -109,15 +149,54 @@ class Process:
         self._on_exit()
 
     def _on_exit(self) -> None:
-        if self._pidfd is not None:
-            asyncio.get_running_loop().remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
-        self._signal(signal.SIGKILL)
-        self.exit_code = self._popen.wait()
+        self._unwatch()
+        inside = self._inside()
+        self._signal(self.pid, signal.SIGKILL)
+        code = self._popen.wait()
+        if self._status is not None:
+            os.close(self._status)
+            # Bubblewrap says as shells do which signal ended the program.
+            code = 128 - code if 128 < code < 128 + signal.NSIG else code
+        self.exit_code = code
         self._guard.remove(self.pid)
+        # What was inside is dying, and may hold its port for a moment yet.
+        if inside is not None and hasattr(os, "pidfd_open"):
+            with contextlib.suppress(ProcessLookupError):
+                self._when_gone(inside, self._on_end)
+                return
+        self._on_end()
+
+    def _on_end(self) -> None:
+        self._unwatch()
         self._ended.set()
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _inside(self) -> int | None:
+        """The first process in the cage, which leads its group and takes everything inside along; None without one, or
+        before there is one."""
+        if self._status is None:
+            return None
+        if select.select([self._status], [], [], 0)[0]:
+            self._said += os.read(self._status, 4096)
+        line, _, rest = self._said.partition(b"\n")
+        return int(json.loads(line)["child-pid"]) if rest or self._said.endswith(b"\n") else None
+
+    def _ask_to_end(self) -> None:
+        """SIGTERM to the group. Bubblewrap would end by it and pass nothing on; the first process in a cage leads the
+        group there and is no victim of such a signal."""
+        group = self.pid if self._status is None else self._inside()
+        if group is not None:
+            self._signal(group, signal.SIGTERM)
+
+    def _signal(self, group: int, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses a group of zombies
-            os.killpg(self.pid, number)
+            os.killpg(group, number)
+
+
+def _must_be_executable(name: str, cwd: Path, env: Mapping[str, str]) -> None:
+    """Raise what starting the program outside of a cage would raise."""
+    path = str(cwd / name) if "/" in name else name
+    if shutil.which(path, path=env.get("PATH", os.defpath)) is not None:
+        return
+    if "/" in name and os.path.exists(path):  # noqa: PTH110
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)

@@ -72,8 +72,9 @@ class Routes:
             quiet = 0 if self.router.alive and await self.router.in_flight(address) else quiet + 1
 
     async def revive(self) -> bool:
-        """Restart a dead router with the same ports and table; whether it had died."""
-        if self.router.alive:
+        """Restart a dead router with the same ports and table; whether it had died. A router that somebody else is
+        restarting is waited for."""
+        if self.router.alive and not self._reviving.locked():
             return False
         async with self._reviving:
             died_at = time.time()
@@ -103,11 +104,14 @@ class Routes:
         )
 
     async def _apply(self) -> None:
+        deaths = len(self._deaths)
         try:
             await self.router.apply(tuple(self._table.values()))
         except SandboxError:
-            if not await self.revive():
+            await self.revive()
+            if len(self._deaths) == deaths:
                 raise
+            await self.router.apply(tuple(self._table.values()))
 
     def _watch_over(self, pid: int | None) -> None:
         if self._guarded is not None:

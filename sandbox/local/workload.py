@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from sandbox.confinement import Cage
 from sandbox.driver import Source
 from sandbox.local import environment, readiness
+from sandbox.local.cages import Cages
 from sandbox.local.checkouts import Checkout, Checkouts
 from sandbox.local.guard import Guard
 from sandbox.local.logfile import LogFile
@@ -77,14 +79,24 @@ class _Setting:
     port: int
     address: Address
     log: LogFile
+    cage: Cage | None
+    build_cage: Cage | None
 
 
 class Launcher:
-    """Starts and stops workloads with one driver's ports, checkouts and guard. `environ` is the driver's own."""
+    """Starts and stops workloads with one driver's ports, checkouts, guard and cages. `environ` is the driver's."""
 
-    def __init__(self, *, checkouts: Checkouts, ports: PortPool, guard: Guard, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        *,
+        checkouts: Checkouts,
+        ports: PortPool,
+        guard: Guard,
+        environ: Mapping[str, str],
+        cages: Cages,
+    ) -> None:
         self.checkouts = checkouts
-        self._ports, self._guard, self._environ = ports, guard, environ
+        self._ports, self._guard, self._environ, self._cages = ports, guard, environ, cages
         self._live: set[Workload] = set()
 
     def port(self) -> int:
@@ -95,10 +107,17 @@ class Launcher:
         self._ports.give_back(port)
 
     async def start(
-        self, service: Service, source: Source, *, address: Address, log: LogFile, port: int | None = None
+        self,
+        service: Service,
+        source: Source,
+        *,
+        address: Address,
+        log: LogFile,
+        port: int | None = None,
+        confined: bool = False,
     ) -> Workload:
         """Start and wait. Raises NotStarted, CheckoutError, SandboxError. A `port` of the caller's is given back too
-        when the workload stops or fails."""
+        when the workload stops or fails. What is `confined` is built and run in a cage, where one can be made."""
         port = self._ports.take() if port is None else port
         checkout: Checkout | None = None
         process: Process | None = None
@@ -107,7 +126,8 @@ class Launcher:
             folder = checkout.root if checkout else source.folder
             assert folder is not None
             env = environment.of_service(service, self._environ, address=address, port=port, owner=self._guard.owner)
-            setting = _Setting(service, folder / service.cwd, env, port, address, log)
+            cage, build_cage = self._caged(service, checkout, folder) if confined else (None, None)
+            setting = _Setting(service, folder / service.cwd, env, port, address, log, cage, build_cage)
             build_s = await self._build(setting)
             process = self._spawn(setting)
             ready_s = await self._wait(setting, process)
@@ -133,6 +153,13 @@ class Launcher:
             return None
         return await self.checkouts.take(source.commit, links=service.link, private=service.build is not None)
 
+    def _caged(self, service: Service, checkout: Checkout | None, folder: Path) -> tuple[Cage, Cage]:
+        """The cages of a workload and of its build."""
+        if checkout is None:
+            cage = self._cages.of_folder(folder)
+            return cage, cage
+        return self._cages.of_checkout(service, checkout), self._cages.of_build(checkout)
+
     async def _undo(self, port: int, process: Process | None, checkout: Checkout | None, log: LogFile) -> None:
         if process is not None:
             await process.stop(grace_s=0)
@@ -149,7 +176,7 @@ class Launcher:
         began = time.monotonic()
         log = LogFile(setting.log.path.with_suffix(".build"))
         try:
-            process = self._execute(["/bin/sh", "-c", service.build], setting, log, stage="build")
+            process = self._execute(["/bin/sh", "-c", service.build], setting, log, setting.build_cage, stage="build")
             try:
                 code = await process.wait_at_most(BUILD_LIMIT_S)
             finally:
@@ -169,10 +196,16 @@ class Launcher:
 
     def _spawn(self, setting: _Setting) -> Process:
         argv = [fill(part, setting.address, setting.port) for part in setting.service.command]
-        return self._execute(argv, setting, setting.log, stage="start")
+        return self._execute(argv, setting, setting.log, setting.cage, stage="start")
 
     def _execute(
-        self, argv: list[str], setting: _Setting, log: LogFile, *, stage: Literal["build", "start"]
+        self,
+        argv: list[str],
+        setting: _Setting,
+        log: LogFile,
+        cage: Cage | None,
+        *,
+        stage: Literal["build", "start"],
     ) -> Process:
         name, cwd = setting.service.name, setting.service.cwd
 
@@ -185,7 +218,7 @@ class Launcher:
                 f"see `cwd` of {name!r} in spurline.yaml",
             )
         try:
-            return Process.start(argv, cwd=setting.folder, env=setting.env, log=log, guard=self._guard)
+            return Process.start(argv, cwd=setting.folder, env=setting.env, log=log, guard=self._guard, cage=cage)
         except FileNotFoundError:
             raise not_started(
                 f"the command {argv[0]!r} of {name!r} was not found",

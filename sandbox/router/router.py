@@ -8,6 +8,7 @@ request that ended before it was asked for, or says that it does not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -101,11 +102,13 @@ class Router:
                 return False
             await self._read()
             self._records.gap()
+            # A new Envoy counts from nought; what the old one had lost stays lost.
+            self._records.dropped += self._losses
+            self._losses = 0
             wanted = self._wanted
             with again(chain(self._ports.values(), self._ingress_ports())):
                 self._write_table()
                 await self._run()
-            self._losses = 0
             self._live = wanted
             return True
 
@@ -194,7 +197,10 @@ class Router:
 
     async def cursor(self) -> Cursor:
         """The place in the stream of records from which a later window counts."""
-        dropped = await self._dropped()
+        # A loss that is not known yet must fall into the window, whoever else's it is.
+        dropped = self._records.dropped + self._losses
+        with contextlib.suppress(*FAILURES):
+            dropped = await self._dropped()
         return Cursor(at=time.time(), offset=self._records.count, dropped=dropped)
 
     async def window(self, key: str, since: Cursor) -> Window:
@@ -202,7 +208,11 @@ class Router:
         certain = await self._barrier()
         await self._read()
         await self._sweep_captures()
-        dropped = await self._dropped() - since.dropped + self._records.missed(since.offset)
+        try:
+            dropped = await self._dropped()
+        except FAILURES:
+            certain, dropped = False, self._records.dropped + self._losses
+        dropped += self._records.missed(since.offset) - since.dropped
         return Window(
             since=since.at,
             until=time.time(),
@@ -228,10 +238,8 @@ class Router:
         return True
 
     async def _dropped(self) -> int:
-        try:
-            counters = await self._talk().counters(_LOSSES)
-        except FAILURES:
-            return self._records.dropped + self._losses + 1
+        """Records lost since the start. FAILURES where Envoy does not say."""
+        counters = await self._talk().counters(_LOSSES)
         self._losses = sum(counters.values())
         return self._records.dropped + self._losses
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.agents.anthropic.shell import Grounds, bash_tool
-from harness.confine import confinement
+from sandbox.confinement import confinement
 
 caged_only = pytest.mark.skipif(confinement() == "none", reason="bubblewrap is missing or not allowed here")
 

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from harness import confine
-from harness.confine import Cage, Finished, confinement, run, scrubbed_env
+from harness.confine import Finished, run, scrubbed_env
+from sandbox.confinement import Cage, confinement
 
 caged_only = pytest.mark.skipif(confinement() == "none", reason="bubblewrap is missing or not allowed here")
 

@@ -176,6 +176,15 @@ async def test_a_killed_router_comes_back_on_the_same_ports_with_the_same_table(
     assert (await world.seen(box.key, after)).dropped == 0
 
 
+async def test_a_cursor_taken_while_the_router_is_dead_hides_no_loss(world: World) -> None:
+    box = await world.sandbox({})
+    os.kill(world.router.pid, signal.SIGKILL)
+    psutil.Process(world.router.pid).wait()
+    since = await world.router.cursor()
+    assert await world.router.revive()
+    assert (await world.seen(box.key, since)).dropped >= 1
+
+
 async def test_a_port_that_was_taken_meanwhile_is_named(world: World) -> None:
     os.kill(world.router.pid, signal.SIGKILL)
     psutil.Process(world.router.pid).wait()

@@ -1,8 +1,9 @@
-"""The cage of a command: what it may reach, and how bubblewrap is told so.
+"""What code that nobody has judged yet may reach: agents' commands, builds and forks alike.
 
-Inside, the file system is read-only but for the writable folders; home, `/tmp` and `/run` are fresh and empty, save for
-the toolchains that programs on the PATH need; there is no network unless granted; no capability is left; and all that
-was started dies with the command, whichever group or session it moved to.
+Two things hold it: an environment by an allow-list, and, where bubblewrap works, a cage. Inside of one the file system
+is read-only but for the writable folders; home, `/tmp` and `/run` are fresh and empty, save for the toolchains that
+programs on the PATH need; nobody else's process can be seen; there is no network unless granted; no capability is left;
+and all that was started dies with the command, whichever group or session it moved to.
 """
 
 from __future__ import annotations
@@ -20,6 +21,32 @@ from typing import Final, Literal
 # Folders of a home that hold toolchains and nothing secret; they stay readable where the rest of the home is hidden.
 _TOOLCHAINS: Final = (".rustup", ".pyenv", ".nvm", ".asdf", ".sdkman", ".local/share/uv", ".local/share/mise", "go/pkg")
 
+# Where build tools keep what they fetched or compiled: a variable that moves it, and what of a home or of that folder.
+_BUILD_CACHES: Final = (
+    ("GOCACHE", "", ".cache/go-build"),
+    ("GOMODCACHE", "", "go/pkg/mod"),
+    ("CARGO_HOME", "registry", ".cargo/registry"),
+    ("CARGO_HOME", "git", ".cargo/git"),
+    ("", "", ".m2/repository"),
+    ("GRADLE_USER_HOME", "caches", ".gradle/caches"),
+    ("GRADLE_USER_HOME", "wrapper", ".gradle/wrapper"),
+    ("npm_config_cache", "", ".npm"),
+    ("YARN_CACHE_FOLDER", "", ".cache/yarn"),
+    ("", "", ".local/share/pnpm/store"),
+    ("PIP_CACHE_DIR", "", ".cache/pip"),
+    ("UV_CACHE_DIR", "", ".cache/uv"),
+    ("NUGET_PACKAGES", "", ".nuget/packages"),
+)
+_HANDED_ON: Final = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_CACHE_HOME"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+        *("VIRTUAL_ENV", "CONDA_PREFIX", "PYENV_ROOT", "RBENV_ROOT", "GEM_HOME", "NVM_DIR", "JAVA_HOME"),
+        *("GOROOT", "GOPATH", "GOTOOLCHAIN", "RUSTUP_HOME", "DOTNET_ROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+        *(name for name, _, _ in _BUILD_CACHES if name),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Cage:
@@ -32,6 +59,24 @@ class Cage:
     """Folders that are empty inside, and files that are."""
     network: bool = False
     """Without it there is only a loopback of the command's own."""
+
+
+def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of `environ` may be handed on: what programs need to be found and to speak. An allow-list, so that keys and
+    tokens stay out whatever they are called, and `PYTHONPATH` with them."""
+    return {name: value for name, value in environ.items() if name in _HANDED_ON or name.startswith("LC_")}
+
+
+def build_caches(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """The folders, of those that exist, in which build tools keep what they fetched and compiled: no build without
+    them would end in time."""
+    found = []
+    for variable, below, usual in _BUILD_CACHES:
+        moved = environ.get(variable, "") if variable else ""
+        path = Path(moved, below) if moved else Path.home() / usual
+        if path.is_absolute() and path.is_dir():
+            found.append(path)
+    return tuple(found)
 
 
 @cache
@@ -47,15 +92,19 @@ def confinement() -> Literal["bubblewrap", "none"]:
     return "bubblewrap" if probe.returncode == 0 else "none"
 
 
-def caged(argv: Sequence[str], cwd: Path, cage: Cage) -> tuple[str, ...]:
-    """`argv` as bubblewrap runs it inside of `cage`; unchanged where there is no bubblewrap."""
+def caged(argv: Sequence[str], cwd: Path, cage: Cage, *, status_fd: int | None = None) -> tuple[str, ...]:
+    """`argv` as bubblewrap runs it inside of `cage`; unchanged where there is no bubblewrap.
+
+    Into the inherited descriptor `status_fd` bubblewrap writes JSON objects, a line each; the first has `child-pid`,
+    the process whose end is the end of everything inside."""
     program = shutil.which("bwrap") if confinement() == "bubblewrap" else None
     if program is None:
         return tuple(argv)
     mounts = [part for _, part in sorted(_mounts(cage), key=lambda mount: len(mount[0].parts))]
     flat = [word for part in mounts for word in part]
     inside = ["--setenv", "TMPDIR", "/tmp", "--chdir", str(cwd.resolve())]
-    return (program, *_namespaces(network=cage.network), *_base(), *flat, *inside, "--", *argv)
+    status = [] if status_fd is None else ["--json-status-fd", str(status_fd)]
+    return (program, *_namespaces(network=cage.network), *_base(), *flat, *inside, *status, "--", *argv)
 
 
 def _namespaces(*, network: bool) -> list[str]:
