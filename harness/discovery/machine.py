@@ -66,9 +66,12 @@ def envoy() -> Diagnosis:
 
 
 def cage() -> Diagnosis:
-    """What agents' commands are confined by."""
+    """What agents' commands, builds and forks are confined by."""
     if confinement() == "bubblewrap":
-        return ok("confinement", "bubblewrap works: agents' commands see their worktree only, without network")
+        return ok(
+            "confinement",
+            "bubblewrap works: agents' commands see their worktree only, without network; forks see their checkout",
+        )
     there = shutil.which("bwrap") is not None
     if not sys.platform.startswith("linux"):
         text, way_out = (
@@ -82,7 +85,7 @@ def cage() -> Diagnosis:
         )
     else:
         text, way_out = "bubblewrap is not installed", "install it (`apt install bubblewrap`, `dnf install bubblewrap`)"
-    return warning("confinement", f"{text}: agents' commands run unconfined, with a scrubbed environment only", way_out)
+    return warning("confinement", f"{text}: agents' commands and forks run with the rights of your user", way_out)
 
 
 def disk(root: Path) -> Diagnosis:

@@ -1,4 +1,4 @@
-"""What the checks say of the untouched baseline: asked once a version and check, shared by all agents.
+"""What the untouched baseline says: to each check, and to being forked. Asked once a version, shared by all agents.
 
 Each is asked through a sandbox without forks, so that the way of a request is the very same as later with forks. A red
 result counts as red only when it holds and the environment was sound around it; everything else is 'cannot be judged'.
@@ -16,10 +16,12 @@ from harness.validation.examiner import Examiner
 from harness.validation.results import BaselineResults, CheckResult
 from harness.validation.targets import Target
 from harness.validation.windows import failures, record_facts
-from sandbox.driver import Baseline, Driver
-from tasks.errors import BaselineError
+from sandbox.driver import Baseline, Driver, Source
+from tasks.errors import BaselineError, ForkError
 
 _TTL_MARGIN_S: Final = 120.0
+_FORK_TTL_S: Final = 1800.0
+"""Long enough for a build."""
 
 
 class BaselineBook:
@@ -28,6 +30,7 @@ class BaselineBook:
     def __init__(self, driver: Driver, store: BaselineResults, examiner: Examiner) -> None:
         self._driver, self._store, self._examiner = driver, store, examiner
         self._asked: dict[tuple[str, str], asyncio.Task[CheckResult]] = {}
+        self._forked: dict[tuple[str, str], asyncio.Task[ForkError | None]] = {}
 
     async def result(self, docket: Docket, item: Item) -> CheckResult:
         """What the check says of the baseline. BaselineError when the baseline was not sound meanwhile."""
@@ -44,12 +47,29 @@ class BaselineBook:
         in it, say) has not turned green by a change."""
         return await self._once(docket, item)
 
+    async def blame(self, base: str, error: ForkError) -> None:
+        """Whose fault it is that a fork did not start. BaselineError where one of the base commit's own code does not
+        start either (it wants a fixed port, or something that a fork may not reach): the change has no part in it."""
+        key = (base, error.service)
+        task = self._forked.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            name = f"fork of the untouched {error.service}"
+            task = self._forked[key] = asyncio.create_task(self._fork(base, error.service), name=name)
+        untouched = await asyncio.shield(task)
+        if untouched is not None:
+            said = "".join(f"\n  | {line}" for line in untouched.log)
+            raise BaselineError(
+                f"{error.service!r} cannot be forked, the untouched code neither: {untouched.message}{said}",
+                hint=f"`spurline sandbox create NAME --fork {error.service}` shows it: a fork starts beside the"
+                f" baseline, at another port, and confined unless {error.service!r} has `confine: false`",
+            )
+
     async def aclose(self) -> None:
-        for task in self._asked.values():
+        for task in (*self._asked.values(), *self._forked.values()):
             task.cancel()
-        if self._asked:
-            await asyncio.wait(self._asked.values())
+            await asyncio.wait([task])
         self._asked.clear()
+        self._forked.clear()
 
     async def _find(self, docket: Docket, item: Item) -> CheckResult:
         kept = await self._store.get(docket.base, item.digest)
@@ -93,6 +113,18 @@ class BaselineBook:
             detail = f"not all of its requests were recorded and answered{at}: {result.detail}"
             return replace(result, outcome="unjudged", detail=detail)
         return result
+
+    async def _fork(self, base: str, service: str) -> ForkError | None:
+        await sound_baseline(self._driver, base)
+        name = f"baseline-{service}-{secrets.token_hex(4)}"
+        await self._driver.create(name, ttl_s=_FORK_TTL_S)
+        try:
+            await self._driver.fork(name, {service: Source(commit=base)})
+        except ForkError as error:
+            return error
+        finally:
+            await asyncio.shield(self._driver.delete(name))
+        return None
 
 
 async def sound_baseline(driver: Driver, base: str) -> Baseline:

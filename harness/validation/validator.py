@@ -106,6 +106,7 @@ class LoopValidator:
         try:
             await self._driver.fork(work.sandbox, {service: Source(commit=commit) for service in sorted(wanted)})
         except ForkError as error:
+            await self._book.blame(work.base, error)
             reason = f"the fork of {error.service} did not {error.stage}: {error.message}"
             return await self._conclude(
                 work, docket, facts, Judgement("failed", reason, returns=True), evidence.of_fork(error)

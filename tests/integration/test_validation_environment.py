@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def service(name: str, following: str | None) -> dict[str, Any]:
     return {"cwd": name, "command": [sys.executable, "app.py"], "env": env, "ready": {"http": "/healthz"}}
 
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "project": "tiny",
     "baseline": {"entry": "a", "services": {"a": service("a", "b"), "b": service("b", None), "c": service("c", None)}},
 }
@@ -154,6 +155,28 @@ async def test_rule_6_a_baseline_of_another_version_is_not_judged_with(stage: St
     await stage.driver.up(read_project(stage.repository.root).system(), stage.changed)
     with pytest.raises(BaselineError, match="the baseline runs"):
         await stage.judge(asks("changed-b"))
+
+
+async def test_a_service_whose_untouched_code_cannot_be_forked_is_nobodys_failure(stage: Stage) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        fixed = free.getsockname()[1]
+    start = f"import runpy, socket; held = socket.create_server(('127.0.0.1', {fixed})); runpy.run_path('app.py')"
+    greedy = {**service("b", None), "command": [sys.executable, "-c", start]}
+    services = {**SETTINGS["baseline"]["services"], "b": greedy}
+    settings = {**SETTINGS, "baseline": {"entry": "a", "services": services}}
+    root = stage.repository.root
+    base = write(root, {"spurline.yaml": json.dumps(settings)}, "b wants a port of its own")
+    changed = write(root, {"b/word.txt": "changed-b"}, "changed")
+    git(root, "checkout", "-q", base)
+    await stage.driver.down()
+    await stage.driver.up(read_project(root).system(), base)
+    with pytest.raises(BaselineError, match="'b' cannot be forked, the untouched code neither") as caught:
+        await replace(stage, base=base, changed=changed).judge(asks("changed-b"))
+    assert "Address already in use" in caught.value.message
+    assert "confine: false" in caught.value.hint
+    assert stage.shelf.documents == []
+    assert [box.name for box in await stage.driver.list()] == ["box"], "the trial's sandbox is gone"
+    await stage.driver.delete("box")
 
 
 async def test_rule_5_records_that_were_lost_taint_a_pass(stage: Stage) -> None:
