@@ -20,7 +20,7 @@ from sandbox.local.process import Process
 from sandbox.service import Ready
 
 _FIRST_S: Final = 0.01
-_EVERY_S: Final = 0.01
+_EVERY_S: Final = 0.004
 _SLOW_EVERY_S: Final = 0.05
 _SLOW_AFTER_S: Final = 5.0
 _PROBE_S: Final = 2.0

@@ -18,6 +18,7 @@ from sandbox.driver import Sandbox, Source
 from sandbox.keys import new_key
 from sandbox.local.baseline import LocalBaseline
 from sandbox.local.box import Box, Generation, gone
+from sandbox.local.keystock import KeyStock
 from sandbox.local.logfile import LogFile
 from sandbox.local.together import together, unsplit
 from sandbox.local.workload import Launcher, NotStarted, Workload
@@ -48,6 +49,8 @@ class Sandboxes:
         self._boxes: dict[str, Box] = {}
         self._ending: dict[str, set[asyncio.Task[None]]] = {}
         self._ended = ended
+        self._stock = KeyStock(baseline.routes)
+        self._stock.fill()
 
     def __len__(self) -> int:
         return len(self._boxes)
@@ -77,7 +80,7 @@ class Sandboxes:
         box = self._boxes[name] = Box(name=name, key=new_key(), lease_ends=self._clock() + ttl_s)
         try:
             async with box.lock:
-                await self._route(box)
+                await self._place(box)
         except BaseException:
             await unsplit(self.end(box, "it could not be created"))
             raise
@@ -128,7 +131,8 @@ class Sandboxes:
         return tuple(box.name for box in due)
 
     async def end_all(self, reason: str) -> None:
-        """End every sandbox; no new one may be created meanwhile."""
+        """End every sandbox; no new one may be created meanwhile, nor after."""
+        await self._stock.aclose()
         await asyncio.gather(*(self.end(box, reason) for box in tuple(self._boxes.values())))
         for endings in tuple(self._ending.values()):
             await asyncio.gather(*endings)
@@ -154,15 +158,16 @@ class Sandboxes:
         if not self._ending[name]:
             del self._ending[name]
 
-    async def _route(self, box: Box) -> None:
+    async def _place(self, box: Box) -> None:
+        """Give it the key by which it is known, and the ingress of that key."""
+        place = await self._stock.take()
+        box.key, box.slot = place.key, place.slot
         router = self._baseline.routes.router
-        box.slot = slot = await router.reserve()
         box.urls = {
-            name: router.ingress(slot, name)
+            name: router.ingress(place.slot, name)
             for name, service in self._baseline.system.services.items()
             if service.protocol != "tcp"
         }
-        await self._baseline.routes.put(box.routes())
 
     async def _start_all(
         self, box: Box, sources: Mapping[str, Source], started: list[Workload]

@@ -155,3 +155,26 @@ async def test_a_dead_service_makes_the_baseline_sick_and_stays_dead(driver: Loc
     assert not sick.healthy
     assert {name: running.healthy for name, running in sick.services.items()} == {"a": True, "b": True, "c": False}
     assert sick.services["c"].pid == pid
+
+
+async def test_keys_of_a_crowd_are_live_at_once_and_refused_after_it(driver: LocalDriver) -> None:
+    """More than are kept in stock, at the same time, twice: no key is given out again."""
+    async with httpx.AsyncClient(timeout=30) as http:
+        seen: set[str] = set()
+        for crowd in range(2):
+            names = [f"crowd-{crowd}-{number}" for number in range(12)]
+
+            async def created(name: str) -> tuple[str, str]:
+                box = await driver.create(name, ttl_s=60)
+                assert (await http.get(box.urls["a"])).json()["word"] == "a"
+                return box.key, box.urls["a"]
+
+            made = await asyncio.gather(*map(created, names))
+            assert len({key for key, _ in made} - seen) == len({url for _, url in made}) == len(names)
+            seen |= {key for key, _ in made}
+            await asyncio.gather(*map(driver.delete, names))
+        baseline = await driver.baseline()
+        assert baseline is not None
+        for key in seen:
+            answer = await http.get(baseline.urls["a"], headers={"x-spurline-key": key})
+            assert answer.status_code == 421
