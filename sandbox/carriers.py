@@ -5,19 +5,20 @@ they serve whoever starts a request (`fresh`) or wants to know what the router w
 
 Formats: W3C Baggage (https://www.w3.org/TR/baggage/), W3C Trace Context (https://www.w3.org/TR/trace-context/).
 What holds: a member is found by parsing the list, never by substring; every carrier of a request must hold the same
-key; a carrier that names the key but holds none is malformed, an empty one too.
+key; a carrier that names the key but holds none is malformed, an empty one too. A trace id that begins with the mark
+is a carrier if its key is known (is in the router's table) or stands beside its check; else it is somebody else's.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from sandbox.hops import Carrier
-from sandbox.keys import TRACE_MARK, RoutingKey, is_key
+from sandbox.keys import TRACE_MARK, TRACE_RANDOM, RoutingKey, is_key, trace_id
 
 KEY_HEADER: Final = "x-spurline-key"
 MEMBER: Final = "spurline-key"
@@ -57,8 +58,11 @@ class Reading:
         return tuple(dict.fromkeys(carrier for carrier, _ in self.found))
 
 
-def read(headers: Iterable[Header], extra: Sequence[str] = ()) -> Reading:
-    """What the carriers in `headers` say; `extra` names further ones. Repeated headers count as one list."""
+def read(headers: Iterable[Header], extra: Sequence[str] = (), known: Container[str] = ()) -> Reading:
+    """What the carriers in `headers` say; `extra` names further ones, `known` are the keys of the router's table.
+
+    Repeated headers count as one list.
+    """
     lines = list(headers)
     said: list[tuple[Carrier, str]] = []
     own, baggage = _joined(lines, KEY_HEADER), _joined(lines, "baggage")
@@ -68,10 +72,10 @@ def read(headers: Iterable[Header], extra: Sequence[str] = ()) -> Reading:
     said += [("baggage", _decoded(value)) for value in _members(baggage or "", properties=True)]
     said += [("tracestate", value) for value in _members(state or "", properties=False)]
     trace = _trace(parent or "")
-    if trace and trace[0].startswith(TRACE_MARK):
-        said.append(("trace-id", trace[0][4:20]))
+    if trace and (key := _keyed(trace[0], known)):
+        said.append(("trace-id", key))
     for name in extra:
-        said += [("other", key) for key in _other(_joined(lines, name) or "")]
+        said += [("other", key) for key in _other(_joined(lines, name) or "", known)]
     return Reading(
         found=tuple((carrier, value) for carrier, value in said if is_key(value)),
         malformed=tuple(carrier for carrier, value in said if not is_key(value)),
@@ -86,26 +90,26 @@ def fresh(key: RoutingKey, extra: Sequence[str] = ()) -> dict[str, str]:
 def carry(headers: Iterable[Header], key: RoutingKey, extra: Sequence[str] = ()) -> list[Header]:
     """`headers` for the next hop: every carrier that does not hold the key yet gets it, the rest stays.
 
-    A trace id that holds no key keeps its last 12 digits, its parent id stays; configured headers get the trace id
+    A trace id that holds no key keeps 8 of its digits, its parent id stays; configured headers get the trace id
     (`b3` its single-header form). Names are lower-case where a header is written anew.
     """
-    lines = list(headers)
-    holds = read(lines, extra).carriers
+    lines, known = list(headers), (key,)
+    holds = read(lines, extra, known).carriers
     _replace(lines, KEY_HEADER, key)
     for name in ("baggage", "tracestate"):
         if name not in holds:
             _replace(lines, name, _extended(name, _joined(lines, name) or "", f"{MEMBER}={key}"))
     trace, parent = _trace(_joined(lines, "traceparent") or "") or ("", secrets.token_hex(8))
     if "trace-id" not in holds:
-        trace = f"{TRACE_MARK}{key}{trace[20:] or secrets.token_hex(6)}"
+        trace = trace_id(key, trace[TRACE_RANDOM] or secrets.token_hex(4))
         _replace(lines, "traceparent", f"00-{trace}-{parent}-01")
     for name in (name.lower() for name in extra):
-        if not list(_other(_joined(lines, name) or "")):
+        if not list(_other(_joined(lines, name) or "", known)):
             _replace(lines, name, f"{trace}-{parent}-1" if name == "b3" else trace)
     return lines
 
 
-def strip(headers: Iterable[Header], extra: Sequence[str] = ()) -> list[Header]:
+def strip(headers: Iterable[Header], extra: Sequence[str] = (), known: Container[str] = ()) -> list[Header]:
     """`headers` as they may leave the system: without the key in any carrier. A keyed trace id is replaced."""
     lines = [(name, value) for name, value in headers if name.lower() != KEY_HEADER]
     for name, properties in (("baggage", True), ("tracestate", False)):
@@ -113,10 +117,10 @@ def strip(headers: Iterable[Header], extra: Sequence[str] = ()) -> list[Header]:
         if listed is not None:
             _replace(lines, name, ",".join(_others(listed, properties=properties)) or None)
     trace = _trace(_joined(lines, "traceparent") or "")
-    if trace and trace[0].startswith(TRACE_MARK):
+    if trace and _keyed(trace[0], known):
         _replace(lines, "traceparent", f"00-0000{secrets.token_hex(14)}-{trace[1]}-01")
     for name in extra:
-        if list(_other(_joined(lines, name) or "")):
+        if list(_other(_joined(lines, name) or "", known)):
             _replace(lines, name, None)
     return lines
 
@@ -176,12 +180,19 @@ def _trace(listed: str) -> tuple[str, str] | None:
     return None
 
 
-def _other(value: str) -> Iterator[str]:
+def _keyed(trace: str, known: Container[str]) -> str | None:
+    """The key of a trace id that is ours."""
+    key = trace[4:20]
+    ours = trace.startswith(TRACE_MARK) and (key in known or trace == trace_id(key, trace[TRACE_RANDOM]))
+    return key if ours else None
+
+
+def _other(value: str, known: Container[str]) -> Iterator[str]:
     """Keys in a configured header: the value itself, or trace ids that hold one (bare, in B3, as a UUID)."""
     value = value.strip(_OWS)
     if is_key(value):
         yield value
         return
     for run in _RUN.findall(value.replace("-", "") if len(value) == _UUID_LENGTH else value):
-        if len(run) == 32 and run.startswith(TRACE_MARK):
-            yield run[4:20]
+        if len(run) == 32 and (key := _keyed(run, known)):
+            yield key

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.cli.hoptree import TAIL_DIGITS
 from harness.settings import BaselineSettings
+from sandbox.keys import TRACE_RANDOM
 from tasks.errors import UsageError
 
 _TRACE_ID: Final = re.compile(r"(?i)00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -30,12 +30,12 @@ class Asked:
     timeout_s: float
 
     @property
-    def tail(self) -> str:
-        """The end of the trace id, by which the request is found again."""
+    def digits(self) -> str:
+        """The digits of the trace id that the router leaves as they are, by which the request is found again."""
         given = next(value for name, value in self.headers if name.lower() == "traceparent")
         match = _TRACE_ID.fullmatch(given)
         assert match is not None, "made or checked by `read_headers`"
-        return match[1][-TAIL_DIGITS:].lower()
+        return match[1][TRACE_RANDOM].lower()
 
 
 def read_method(text: str) -> str:

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sandbox.hops import Hop, Lost, losses, trace
-from sandbox.keys import TRACE_MARK
+from sandbox.keys import TRACE_MARK, TRACE_RANDOM
 
-TAIL_DIGITS: Final = 12
-"""Digits at the end of a trace id that the router leaves as the client sent them."""
 _CLOCK_S: Final = 0.002
 
 
@@ -38,11 +36,11 @@ class RequestTrace:
         return tuple(node.hop for node in self.nodes)
 
 
-def request_trace(keyed: Sequence[Hop], strays: Sequence[Hop], tail: str) -> RequestTrace:
-    """The request whose trace id ends with `tail`, out of all hops of a window."""
+def request_trace(keyed: Sequence[Hop], strays: Sequence[Hop], digits: str) -> RequestTrace:
+    """The request whose trace id holds these random digits, out of all hops of a window."""
     mine: list[Hop] = []
     for hop in trace([*keyed, *strays]):
-        if (hop.trace_id or "").endswith(tail) or (not _of_another(hop, tail) and parent_of(hop, mine) is not None):
+        if _holds(hop, digits) or (not _of_another(hop, digits) and parent_of(hop, mine) is not None):
             mine.append(hop)
     with_key = [hop for hop in mine if hop.key is not None]
     without = [hop for hop in mine if hop.key is None]
@@ -62,9 +60,13 @@ def parent_of(hop: Hop, earlier: Sequence[Hop]) -> Hop | None:
     return max(open_then, key=lambda other: other.at, default=None)
 
 
-def _of_another(hop: Hop, tail: str) -> bool:
+def _holds(hop: Hop, digits: str) -> bool:
+    return hop.trace_id is not None and hop.trace_id[TRACE_RANDOM] == digits
+
+
+def _of_another(hop: Hop, digits: str) -> bool:
     """Whether its trace id carries a key for a request that is not this one."""
-    return hop.trace_id is not None and hop.trace_id.startswith(TRACE_MARK) and not hop.trace_id.endswith(tail)
+    return hop.trace_id is not None and hop.trace_id.startswith(TRACE_MARK) and not _holds(hop, digits)
 
 
 def _tree(hops: Sequence[Hop]) -> tuple[Node, ...]:

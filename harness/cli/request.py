@@ -144,7 +144,7 @@ async def _send(url: str, asked: Asked) -> Response:
 
 
 def _trace_of(window: Window, asked: Asked) -> RequestTrace:
-    return request_trace(window.hops if asked.sandbox is not None else (), window.strays, asked.tail)
+    return request_trace(window.hops if asked.sandbox is not None else (), window.strays, asked.digits)
 
 
 def _show(asked: Asked, answered: Answered, out: Output, *, include: bool) -> None:

@@ -2,7 +2,8 @@
 -- re-emits every carrier for the next hop. Its rules have a twin in sandbox/carriers.py, and a property test holds
 -- the two together.
 --
--- What holds: a request without a key leaves as it came. sandbox/router/routes.py writes the constants above this
+-- What holds: a request without a key leaves as it came. A trace id with the mark whose key is neither in the table
+-- nor beside its check is somebody else's. sandbox/router/routes.py writes the constants above this
 -- text and delivers both with the route, so the table of keys is a Lua table that changes in one step, and the cost
 -- of a look-up does not depend on how many keys there are.
 --   KEYS: key -> "b" (known); key.N -> "ip:port generation" or "x" (planted fault), N the service's number
@@ -53,13 +54,21 @@ local function hex(digits)
   return concat(parts)
 end
 
--- The rest of a trace id and a parent id: each call into C costs as much as a look-up in the table.
-local function new_trace()
-  return format("%08x%04x", random(0, 0xffffffff), random(0, 0xffff))
-end
-
+-- A parent id: each call into C costs as much as a look-up in the table.
 local function new_span()
   return format("%08x%08x", random(0, 0xffffffff), random(0, 0xffffffff))
+end
+
+-- A trace id ends in the check of its key: sandbox/keys.py says what it is made of.
+local function check(key)
+  return format("%04x", bit.bxor(tonumber(sub(key, 1, 4), 16), tonumber(MARK, 16)))
+end
+
+-- The key of a trace id (32 hex digits) that is ours, or nil.
+local function keyed(trace)
+  if sub(trace, 1, 4) ~= MARK then return end
+  local key = sub(trace, 5, 20)
+  if KEYS[key] or sub(trace, 29) == check(key) then return key end
 end
 
 -- The parts of the first valid traceparent in `text`, or nil: trace id, parent id.
@@ -104,7 +113,8 @@ local function read_other(found, text)
   if is_key(text) then return note(found, "other", text) end
   if #text == 36 then text = gsub(text, "-", "") end
   for run in gmatch(text, "[0-9a-f]+") do
-    if #run == 32 and sub(run, 1, 4) == MARK then note(found, "other", sub(run, 5, 20)) end
+    local key = #run == 32 and keyed(run)
+    if key then note(found, "other", key) end
   end
 end
 
@@ -116,7 +126,8 @@ local function read(headers, own, baggage, state, parent)
   if state and find(state, MEMBER, 1, true) then read_members(found, "tracestate", state, false) end
   if parent and find(parent, MARK, 1, true) then
     local trace = traceparent(parent)
-    if trace and sub(trace, 1, 4) == MARK then note(found, "trace-id", sub(trace, 5, 20)) end
+    local key = trace and keyed(trace)
+    if key then note(found, "trace-id", key) end
   end
   for i = 1, #EXTRA do
     local value = headers:get(EXTRA[i])
@@ -125,7 +136,8 @@ local function read(headers, own, baggage, state, parent)
   if #found.order > 0 or #found.bad > 0 then return found end
 end
 
--- The quick way, for carriers in just the form in which this router emits them: key and set, or nil to look closely.
+-- The quick way, for a known key and carriers in just the form in which this router emits them: key and set, or nil
+-- to look closely.
 local function glance(own, baggage, state, parent)
   local key, set, at = nil, 0, nil
   if own then
@@ -154,7 +166,7 @@ local function glance(own, baggage, state, parent)
       set = set + TRACE_ID
     end
   end
-  if key and (KEYS[key] == "b" or is_key(key)) then return key, set end
+  if key and KEYS[key] == "b" then return key, set end
 end
 
 local function set_of(order)
@@ -237,8 +249,8 @@ local function emit(headers, key, set, own, baggage, state, parent)
   local trace, span
   if parent then trace, span = traceparent(parent) end
   if not traced then
-    local tail = trace and sub(trace, 21) or new_trace()
-    trace, span = MARK .. key .. tail, span or new_span()
+    local digits = trace and sub(trace, 21, 28) or format("%08x", random(0, 0xffffffff))
+    trace, span = MARK .. key .. digits .. check(key), span or new_span()
     headers:replace("traceparent", "00-" .. trace .. "-" .. span .. "-01")
   end
   for i = 1, #EXTRA do
@@ -270,7 +282,7 @@ local function strip(headers, baggage, state, parent)
   if state then keep(headers, "tracestate", without(state, false)) end
   if parent then
     local trace, span = traceparent(parent)
-    if trace and sub(trace, 1, 4) == MARK then
+    if trace and keyed(trace) then
       headers:replace("traceparent", "00-" .. "0000" .. hex(28) .. "-" .. span .. "-01")
     end
   end

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from harness.cli.hoptree import request_trace
 from sandbox.hops import Hop, Lost
+from sandbox.keys import trace_id as keyed
 
 KEY = "a" * 16
-TAIL = "0123456789ab"
-MINE = f"5b17{KEY}{TAIL}"
+DIGITS = "01234567"
+MINE = keyed(KEY, DIGITS)
 
 
 def hop(caller: str, service: str, at: float, ms: float, *, key: str | None = KEY, trace_id: str | None = MINE) -> Hop:
@@ -29,7 +30,7 @@ def hop(caller: str, service: str, at: float, ms: float, *, key: str | None = KE
 
 
 def shape(trace_of: list[Hop], strays: list[Hop]) -> list[tuple[int, str]]:
-    return [(node.depth, node.hop.service) for node in request_trace(trace_of, strays, TAIL).nodes]
+    return [(node.depth, node.hop.service) for node in request_trace(trace_of, strays, DIGITS).nodes]
 
 
 def test_children_follow_their_parent() -> None:
@@ -43,7 +44,7 @@ def test_children_follow_their_parent() -> None:
 
 
 def test_another_request_of_the_same_key_is_left_out() -> None:
-    other = f"5b17{KEY}ffffffffffff"
+    other = keyed(KEY, "f" * 8)
     hops = [
         hop("client", "gateway", 1.0, 100),
         hop("client", "gateway", 1.0, 90, trace_id=other),
@@ -58,21 +59,21 @@ def test_a_service_that_starts_a_new_trace_is_found_by_time() -> None:
 
 
 def test_where_the_key_was_lost() -> None:
-    keyed = [hop("client", "gateway", 1.0, 100), hop("gateway", "legacy", 1.01, 50)]
+    hops = [hop("client", "gateway", 1.0, 100), hop("gateway", "legacy", 1.01, 50)]
     stray = hop("legacy", "users", 1.02, 5, key=None, trace_id=None)
     later = hop("legacy", "users", 3.0, 5, key=None, trace_id=None)
-    found = request_trace(keyed, [stray, later], TAIL)
+    found = request_trace(hops, [stray, later], DIGITS)
     assert [node.hop.service for node in found.nodes] == ["gateway", "legacy", "users"]
     assert found.lost == (Lost(service="legacy", callee="users"),)
 
 
 def test_a_baseline_request_has_no_key_to_lose() -> None:
     strays = [
-        hop("client", "gateway", 1.0, 100, key=None, trace_id="8" * 20 + TAIL),
-        hop("gateway", "users", 1.01, 5, key=None, trace_id="8" * 20 + TAIL),
+        hop("client", "gateway", 1.0, 100, key=None, trace_id="8" * 20 + DIGITS + "9" * 4),
+        hop("gateway", "users", 1.01, 5, key=None, trace_id="8" * 20 + DIGITS + "9" * 4),
         hop("client", "gateway", 1.0, 100, key=None, trace_id="7" * 32),
     ]
-    found = request_trace([], strays, TAIL)
+    found = request_trace([], strays, DIGITS)
     assert [node.depth for node in found.nodes] == [0, 1]
     assert found.lost == ()
 

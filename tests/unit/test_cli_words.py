@@ -63,7 +63,7 @@ def test_a_traceparent_is_added_and_a_given_one_is_kept() -> None:
     given = f"00-{'1' * 20}{'2' * 12}-{'3' * 16}-01"
     headers = read_headers([f"Traceparent: {given}", "Content-Type: text/csv"], with_body=True)
     assert headers == (("Traceparent", given), ("Content-Type", "text/csv"))
-    assert Asked("GET", "/", "a", None, headers, None, 1.0).tail == "2" * 12
+    assert Asked("GET", "/", "a", None, headers, None, 1.0).digits == "2" * 8
 
 
 @pytest.mark.parametrize("text", ["no colon", ": x", "a b: c", "traceparent: 1"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sandbox.keys import RoutingKey, new_key
+from sandbox.keys import RoutingKey, new_key, trace_id
 from sandbox.router import KeyRoutes
 from sandbox.router.ingress import BLOCK_SLOTS
 
@@ -23,7 +23,7 @@ async def test_a_plain_request_gets_every_carrier(world: World) -> None:
 
     assert answer.json()["name"] == "users v2"
     sent = dict(answer.json()["headers"])
-    assert sent["traceparent"] == f"00-5b17{box.key}0a0b0c0d0e0f-1122334455667788-01"
+    assert sent["traceparent"] == f"00-{trace_id(box.key, '0a0b0c0d')}-1122334455667788-01"
     assert sent["baggage"] == f"user=7,spurline-key={box.key}"
     assert "x-spurline-slot" not in sent
     (hop,) = (await world.seen(box.key, since)).hops

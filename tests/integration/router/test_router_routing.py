@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.keys import RoutingKey, masked, new_key
+from sandbox.keys import RoutingKey, masked, new_key, trace_id
 from sandbox.router import KeyRoutes, Target
 from tasks.errors import SandboxError
 
@@ -22,8 +22,8 @@ def carriers(key: RoutingKey) -> dict[str, dict[str, str]]:
         "header": {"x-spurline-key": key},
         "baggage": {"baggage": f"user=7, spurline-key={key};ttl=1"},
         "tracestate": {"tracestate": f"vendor=1,spurline-key={key}"},
-        "trace-id": {"traceparent": f"00-5b17{key}aabbccddeeff-1122334455667788-01"},
-        "other": {"x-request-id": f"5b17{key}aabbccddeeff"},
+        "trace-id": {"traceparent": f"00-{trace_id(key, 'aabbccdd')}-1122334455667788-01"},
+        "other": {"x-request-id": trace_id(key, "aabbccdd")},
     }
 
 
@@ -45,6 +45,41 @@ async def test_a_key_in_any_carrier_reaches_the_fork(make_world: MakeWorld, carr
     (hop,) = (await world.seen(box.key, since)).hops
     assert (hop.carriers, hop.served_by, hop.generation) == ((carrier,), "fork", 1)
     assert (hop.caller, hop.service, hop.status) == ("client", "users", 200)
+
+
+async def test_a_trace_id_made_by_hand_reaches_the_fork_and_stays_as_it_is(world: World) -> None:
+    box = await world.sandbox({"users": await world.fork("users", "users v2")})
+    given = {"traceparent": f"00-5b17{box.key}aabbccddeeff-1122334455667788-01"}
+    answer = await world.client.get(world.url("users"), headers=given)
+    assert answer.json()["name"] == "users v2"
+    assert dict(answer.json()["headers"])["traceparent"] == given["traceparent"]
+
+
+async def test_a_foreign_trace_that_begins_with_the_mark_is_let_alone(make_world: MakeWorld) -> None:
+    world: World = await make_world(carriers=EXTRA)
+    box = await world.sandbox({"users": await world.fork("users", "users v2")})
+    trace = f"5b17{new_key()}aabbccdd"
+    since = await world.router.cursor()
+    for end in ("0000", "ffff"):
+        given = {"traceparent": f"00-{trace}{end}-1122334455667788-01", "x-request-id": f"{trace}{end}"}
+        answer = await world.client.get(world.url("users"), headers=given)
+        assert (answer.status_code, answer.json()["name"]) == (200, "users")
+        assert given.items() <= dict(answer.json()["headers"]).items()
+        keyed = await world.client.get(world.url("users"), headers={**given, **carriers(box.key)["header"]})
+        assert keyed.json()["name"] == "users v2"
+        assert dict(keyed.json()["headers"])["traceparent"] == f"00-{trace_id(box.key, 'aabbccdd')}-1122334455667788-01"
+    window = await world.seen(box.key, since)
+    assert [hop.carriers for hop in window.hops] == [("header",), ("header",)]
+    assert [hop.status for hop in window.strays] == [200, 200]
+
+
+async def test_an_expired_key_is_refused_though_only_the_trace_id_was_handed_on(world: World) -> None:
+    box = await world.sandbox({"users": await world.fork("users", "users v2")})
+    answer = await world.client.get(world.url("web"), headers=carriers(box.key)["baggage"])
+    handed_on = {"traceparent": dict(answer.json()["headers"])["traceparent"]}
+    await world.router.apply([])
+    answer = await world.client.get(world.url("users"), headers=handed_on)
+    assert (answer.status_code, answer.json()["error"]) == (421, "unknown routing key")
 
 
 async def test_without_a_key_nothing_is_touched(world: World) -> None:

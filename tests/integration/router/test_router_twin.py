@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.carriers import Header, carry, read, strip
-from sandbox.keys import RoutingKey
+from sandbox.keys import RoutingKey, trace_id
 from sandbox.router import KeyRoutes, Router
 from sandbox.service import CLIENT, Service, System
 
@@ -27,9 +27,15 @@ odd = st.sampled_from(("", "x", KNOWN[0].upper(), f"{KNOWN[0]}0", f"%30{KNOWN[0]
 values = st.one_of(keys, keys, keys, odd)
 ows = st.sampled_from(("", "", " ", "\t"))
 names = st.sampled_from(("spurline-key", "spurline-key", "user", "spurline-key2", "Spurline-Key", "a%20b"))
+digits = st.text("0123456789abcdef", min_size=28, max_size=28)
 traces = st.one_of(
-    st.builds("5b17{}aabbccddeeff".format, keys), st.sampled_from(("0" * 32, "5b17", "A" * 32, "5b17" + "F" * 28))
+    st.builds(trace_id, keys, digits.map(lambda drawn: drawn[:8])),
+    st.builds(trace_id, digits.map(lambda drawn: drawn[:16]), st.just("00000000")),
+    st.builds("5b17{}aabbccddeeff".format, keys),
+    st.builds("5b17{}".format, digits),
+    st.sampled_from(("0" * 32, "5b17", "A" * 32, "5b17" + "F" * 28)),
 )
+uuids = traces.map(lambda text: "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])))
 
 
 @st.composite
@@ -58,7 +64,7 @@ lines = st.one_of(
     st.tuples(st.just("tracestate"), listed(member())),
     st.tuples(st.just("traceparent"), listed(traceparent())),
     st.tuples(st.just("b3"), st.builds("{}-1122334455667788-1".format, traces)),
-    st.tuples(st.just("x-request-id"), st.one_of(values, traces, st.just("5b170123-4567-89ab-cdef-aabbccddeeff"))),
+    st.tuples(st.just("x-request-id"), st.one_of(values, traces, uuids)),
 ).map(lambda line: (line[0], line[1].strip(" \t")))
 requests = st.lists(lines, max_size=4)
 batches = st.lists(requests, min_size=20, max_size=20)
@@ -86,14 +92,14 @@ def joined(headers: list[Header]) -> dict[str, str]:
 
 def alike(text: str, other: str) -> bool:
     """Whether two header values are the same, but for digits that are drawn at random."""
-    random = re.compile(r"(5b17[0-9a-f]{16}|0000)[0-9a-f]{12,28}(-[0-9a-f]{16})?")
-    return text == other or random.sub(r"\1", text) == random.sub(r"\1", other)
+    random = re.compile(r"(5b17[0-9a-f]{16})[0-9a-f]{8}([0-9a-f]{4})(-[0-9a-f]{16})?|(0000)[0-9a-f]{28}")
+    return text == other or random.sub(r"\1\2\4", text) == random.sub(r"\1\2\4", other)
 
 
 async def check(world: World, headers: list[Header]) -> None:
     extra = world.router._system.carriers
     answer = await world.client.get(world.url("users"), headers=headers)
-    reading = read(headers, extra)
+    reading = read(headers, extra, KNOWN)
     body = answer.json()
     if reading.problem == "malformed":
         assert (answer.status_code, body["error"]) == (421, "malformed routing key"), headers
@@ -101,7 +107,7 @@ async def check(world: World, headers: list[Header]) -> None:
     elif reading.problem == "disagree":
         assert (answer.status_code, body["error"]) == (421, "routing keys disagree"), headers
         assert [said["carrier"] for said in body["carriers"]] == [carrier for carrier, _ in reading.found], headers
-    elif reading.key == UNKNOWN:
+    elif reading.key is not None and reading.key not in KNOWN:
         assert (answer.status_code, body["error"]) == (421, "unknown routing key"), headers
     else:
         assert answer.status_code == 200, headers
@@ -125,10 +131,10 @@ async def test_a_sent_key_is_read_back_by_both(told: World, batch: list[list[Hea
     """What the router emits for a key holds it in every carrier, whatever else the request carried."""
     extra = told.router._system.carriers
     for headers in batch:
-        if not (key := read(headers, extra).key) or key == UNKNOWN:
+        if (key := read(headers, extra, KNOWN).key) not in KNOWN:
             continue
         answer = await told.client.get(told.url("users"), headers=headers)
-        emitted = read([(name, value) for name, value in answer.json()["headers"]], extra)
+        emitted = read([(name, value) for name, value in answer.json()["headers"]], extra, KNOWN)
         assert emitted.key == key, headers
         assert set(emitted.carriers) >= {"header", "baggage", "tracestate", "trace-id"}, headers
         assert ("other" in emitted.carriers) == bool(extra), headers
@@ -162,6 +168,11 @@ async def test_nothing_of_the_key_leaves_the_system(told: World, monkeypatch: py
         assert (await told.client.get(url, headers={"x-spurline-key": UNKNOWN})).status_code == 421
         (hop,) = (await router.window(KNOWN[0], since)).hops
         assert (hop.served_by, hop.status) == ("baseline", 200)
+        mine, foreign = (f"00-5b17{key}aabbccddeeff-1122334455667788-01" for key in (KNOWN[0], UNKNOWN))
+        for trace, stays in ((mine, False), (foreign, True)):
+            answer = await told.client.get(url, headers={"x-spurline-key": KNOWN[0], "traceparent": trace})
+            assert (dict(answer.json()["headers"])["traceparent"] == trace) is stays
+            assert KNOWN[0] not in answer.text
         assert (await told.client.get(url)).status_code == 200
     finally:
         await router.aclose()
