@@ -128,9 +128,6 @@ def strip(headers: Iterable[Header], extra: Sequence[str] = (), known: Container
 def _joined(lines: Sequence[Header], name: str) -> str | None:
     """All lines of a header as one list, None where there is none."""
     values = [value for key, value in lines if key.lower() == name.lower()]
-    if name.lower() == "x-request-id":
-        # Envoy keeps this one in one piece, to which an empty line adds nothing.
-        values = list(filter(None, values)) or values[:1]
     return ",".join(values) if values else None
 
 
@@ -187,12 +184,11 @@ def _keyed(trace: str, known: Container[str]) -> str | None:
     return key if ours else None
 
 
-def _other(value: str, known: Container[str]) -> Iterator[str]:
-    """Keys in a configured header: the value itself, or trace ids that hold one (bare, in B3, as a UUID)."""
-    value = value.strip(_OWS)
-    if is_key(value):
-        yield value
-        return
-    for run in _RUN.findall(value.replace("-", "") if len(value) == _UUID_LENGTH else value):
-        if len(run) == 32 and (key := _keyed(run, known)):
-            yield key
+def _other(listed: str, known: Container[str]) -> Iterator[str]:
+    """Keys in a configured header: members that are one, or trace ids that hold one (bare, in B3, as a UUID)."""
+    for item in (item.strip(_OWS) for item in listed.split(",")):
+        if is_key(item):
+            yield item
+        for run in _RUN.findall(item.replace("-", "") if len(item) == _UUID_LENGTH else item):
+            if len(run) == 32 and (key := _keyed(run, known)):
+                yield key

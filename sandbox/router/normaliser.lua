@@ -109,12 +109,14 @@ local function read_members(found, carrier, text, properties)
 end
 
 local function read_other(found, text)
-  text = trim(text)
-  if is_key(text) then return note(found, "other", text) end
-  if #text == 36 then text = gsub(text, "-", "") end
-  for run in gmatch(text, "[0-9a-f]+") do
-    local key = #run == 32 and keyed(run)
-    if key then note(found, "other", key) end
+  for item in gmatch(text, "[^,]+") do
+    item = trim(item)
+    if is_key(item) then note(found, "other", item) end
+    if #item == 36 then item = gsub(item, "-", "") end
+    for run in gmatch(item, "[0-9a-f]+") do
+      local key = #run == 32 and keyed(run)
+      if key then note(found, "other", key) end
+    end
   end
 end
 

@@ -37,6 +37,7 @@ def traced(trace: str) -> list[Header]:
         (("traceparent", TRACED), "trace-id"),
         (("b3", f"{OURS}-1122334455667788-1"), "other"),
         (("b3", KEY), "other"),
+        (("b3", f",{KEY} ,x,"), "other"),
         (("b3", "5b170123-4567-89ab-cdef-aabbccdd5a34"), "other"),
     ],
 )

@@ -63,8 +63,8 @@ lines = st.one_of(
     st.tuples(st.just("baggage"), listed(member())),
     st.tuples(st.just("tracestate"), listed(member())),
     st.tuples(st.just("traceparent"), listed(traceparent())),
-    st.tuples(st.just("b3"), st.builds("{}-1122334455667788-1".format, traces)),
-    st.tuples(st.just("x-request-id"), st.one_of(values, traces, uuids)),
+    st.tuples(st.just("b3"), listed(st.builds("{}-1122334455667788-1".format, traces) | st.just(""))),
+    st.tuples(st.just("x-request-id"), listed(st.one_of(values, traces, uuids, st.just("")))),
 ).map(lambda line: (line[0], line[1].strip(" \t")))
 requests = st.lists(lines, max_size=4)
 batches = st.lists(requests, min_size=20, max_size=20)
