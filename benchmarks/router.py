@@ -1,12 +1,15 @@
 """What the router costs over a plain Envoy proxy hop, and how soon a change of its table is live.
 
-Both hops run side by side in one process tree, in alternating rounds: the same binary with one worker, in front of the
-same upstream (a third Envoy that answers by itself, so that little else is measured). The plain hop has no Lua, no
-route discovery, no tap and no access log; the router has all it ships with.
+All hops run side by side in one process tree, in alternating rounds: the same binary with one worker, in front of the
+same upstreams. One is a third Envoy that answers by itself, so that little but the hop is measured; the other is a
+service of the shop, which is what a call in a system costs. The plain hop has no Lua, no route discovery, no tap and no
+access log; a second listener of it writes Envoy's default line, as hops in production do. The router has all it ships
+with.
 
-The load comes from this process over bare sockets: one connection and one request at a time for the latencies, eight
-connections of 16 requests in the pipe for requests/s. Where there are two cores, the hop that is measured has one of
-its own. CPU time a request is read from the kernel and suffers least from other load on the machine.
+A ratio is taken within a round, of a case and the one that it is compared with; of the ratios of all rounds, median and
+quartiles are shown. The load is described in hop_load.py. `core` is the hop's share of its core while it is loaded, and
+`idle` what nobody used of it: where a hop's core is idle, what stands behind the hop (the service of the shop) sets the
+requests/s. Requests a core-second come from the CPU time that the kernel counts, and suffer least from other load.
 
 Run: `python benchmarks/router.py [--rounds N]`; raw numbers go to benchmarks/results/router.json.
 """
@@ -17,19 +20,17 @@ import argparse
 import asyncio
 import json
 import os
-import platform
-import selectors
-import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
+from hop_load import Case, Sample, connected, generator, sample
+from shop_copy import RESULTS, bare, free_port, quiet, shop, until_ready
 
 from sandbox.carriers import fresh
 from sandbox.keys import RoutingKey, new_key
@@ -39,146 +40,115 @@ from sandbox.router.ports import fresh as fresh_ports
 from sandbox.router.routes import typed
 from sandbox.service import CLIENT, Service, System
 
-RESULTS: Final = Path(__file__).parent / "results" / "router.json"
-WARM_UP: Final = 50
-REQUESTS: Final = 500
-CONNECTIONS: Final = 8
-DEPTH: Final = 16
-LOAD_S: Final = 1.0
+SERVICE: Final = "loyalty"
+SERVICE_PATH: Final = "/members/7"
+COUNTS: Final = (0, 100, 1000)
 CHANGES: Final = 15
-PAYLOAD: Final = "plain, all carriers as payload"
 BUDGET_P50: Final = 1.05
 BUDGET_RPS: Final = 0.92
 BUDGET_CHANGE_MS: Final = {100: 20.0, 1000: 80.0}
 
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One round of one case."""
-
-    p50_us: float
-    p99_us: float
-    requests_per_s: float
-    cpu_us: float
-
-
-Pair = tuple[Sample, Sample]
-"""A sample, and the plain hop's that was taken in the same minute: other load on the machine hits both."""
-FIELDS: Final = ("p50_us", "p99_us", "requests_per_s", "cpu_us")
+PLAIN: Final = "plain"
+LOGGED: Final = "plain with a log line"
+PLAIN_CARRIERS: Final = "plain, all carriers sent"
+LOGGED_CARRIERS: Final = "plain with a log line, all carriers sent"
+SERVICE_PLAIN: Final = f"{SERVICE}: plain, all carriers sent"
+LOG_OF: Final = {PLAIN: LOGGED, PLAIN_CARRIERS: LOGGED_CARRIERS}
+"""The same hop with a log line: what a routed case may be compared with as well."""
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One way through a hop: where to, with which headers."""
+class Hops:
+    """Everything that runs."""
 
-    name: str
-    port: int
-    headers: Mapping[str, str]
-    pid: int
+    router: Router
+    plain_pid: int
+    plain: int
+    logged: int
+    service_plain: int
+    upstreams: Mapping[str, str]
+    slot: int
 
-    @property
-    def request(self) -> bytes:
-        lines = ["GET /orders/17 HTTP/1.1", f"Host: 127.0.0.1:{self.port}", "Accept: */*"]
-        return "\r\n".join([*lines, *(f"{k}: {v}" for k, v in self.headers.items()), "", ""]).encode()
+    def cases(self, keys: Sequence[RoutingKey]) -> list[Case]:
+        """What is measured while these keys are live, each compared with a case of the same list."""
+        plain, routed = self.plain_pid, self.router.pid
+        hop = self.router.address(CLIENT, "orders")[1]
+        found = [
+            Case(PLAIN, PLAIN, self.plain, plain),
+            Case(LOGGED, PLAIN, self.logged, plain),
+            Case("routed, no key sent", PLAIN, hop, routed),
+        ]
+        if not keys:
+            return found
+        member, every = {"baggage": f"spurline-key={keys[0]}"}, fresh(keys[0])
+        ingress = int(self.router.ingress(self.slot, "orders").rpartition(":")[2])
+        service = self.router.address(CLIENT, SERVICE)[1]
+        return [
+            *found,
+            Case("routed, key in baggage", PLAIN, hop, routed, member),
+            Case("routed, by the ingress", PLAIN, ingress, routed),
+            Case(PLAIN_CARRIERS, PLAIN_CARRIERS, self.plain, plain, every),
+            Case(LOGGED_CARRIERS, PLAIN_CARRIERS, self.logged, plain, every),
+            Case("routed, key in every carrier", PLAIN_CARRIERS, hop, routed, every),
+            Case(SERVICE_PLAIN, SERVICE_PLAIN, self.service_plain, plain, every, SERVICE_PATH),
+            Case(f"{SERVICE}: routed, key in every carrier", SERVICE_PLAIN, service, routed, every, SERVICE_PATH),
+        ]
 
-
-def connected(port: int) -> socket.socket:
-    made = socket.create_connection(("127.0.0.1", port))
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return made
-
-
-def latencies_us(case: Case) -> list[float]:
-    """One request at a time over one connection, sorted."""
-    found = []
-    with connected(case.port) as line:
-        for _ in range(WARM_UP + REQUESTS):
-            started = time.perf_counter()
-            line.sendall(case.request)
-            answer = line.recv(65536)
-            found.append((time.perf_counter() - started) * 1e6)
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise SystemExit(f"{case.name}: {answer[:300]!r}")
-    return sorted(found[WARM_UP:])
-
-
-def load(case: Case) -> tuple[float, float]:
-    """Requests/s of a saturated hop, and its CPU time a request in microseconds."""
-    process = psutil.Process(case.pid)
-    with selectors.DefaultSelector() as ready:
-        lines = [connected(case.port) for _ in range(CONNECTIONS)]
-        for line in lines:
-            line.sendall(case.request * DEPTH)
-            line.setblocking(False)
-            ready.register(line, selectors.EVENT_READ)
-        answered, first, cpu = 0, 0, 0.0
-        begun = since = time.perf_counter()
-        while (now := time.perf_counter()) < begun + LOAD_S * 1.2:
-            if not cpu and now > begun + LOAD_S * 0.2:
-                first, cpu, since = answered, sum(process.cpu_times()[:2]), now
-            for key, _ in ready.select(1):
-                line = lines[[entry.fileno() for entry in lines].index(key.fd)]
-                count = line.recv(1 << 18).count(b"HTTP/1.1 200")
-                answered += count
-                line.send(case.request * count)
-        used, took = sum(process.cpu_times()[:2]) - cpu, time.perf_counter() - since
-        for line in lines:
-            line.close()
-    return (answered - first) / took, used / (answered - first) * 1e6
+    def table(self, keys: Sequence[RoutingKey]) -> list[KeyRoutes]:
+        """Every key forks one service, the first both; what runs as the baseline serves as the fork too."""
+        both = {name: Target(address, 1) for name, address in self.upstreams.items()}
+        one = {"orders": both["orders"]}
+        return [
+            KeyRoutes(key, key, one, slot=None) if number else KeyRoutes(key, key, both, slot=self.slot)
+            for number, key in enumerate(keys)
+        ]
 
 
-def sample(case: Case) -> Sample:
-    found = latencies_us(case)
-    rate, cpu = load(case)
-    return Sample(statistics.median(found), found[int(len(found) * 0.99)], rate, cpu)
-
-
-def manager(routes: list[dict[str, Any]]) -> dict[str, Any]:
-    router = typed("envoy.extensions.filters.http.router.v3.Router")
+def listener(port: int, route: Mapping[str, Any], *, logs: Path | None = None) -> dict[str, Any]:
+    """A listener of a plain hop; `logs` is where its access log goes."""
     config = typed(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="plain",
-        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
-        http_filters=[{"name": "envoy.filters.http.router", "typed_config": router}],
+        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        http_filters=[
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": typed("envoy.extensions.filters.http.router.v3.Router"),
+            }
+        ],
     )
-    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+    if logs is not None:
+        log = typed("envoy.extensions.access_loggers.file.v3.FileAccessLog", path=str(logs))
+        config["access_log"] = [{"name": "envoy.access_loggers.file", "typed_config": log}]
+    manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+    return {"address": address(port), "filter_chains": [{"filters": [manager]}]}
 
 
 def address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-async def plain_envoy(stack: AsyncExitStack, folder: Path, port: int, upstream: int | None) -> int:
-    """An Envoy as plain as it gets: a hop to `upstream`, or (None) one that answers by itself. Its process id."""
-    match = {"prefix": "/"}
-    answer = {"status": 200, "body": {"inline_string": '{"ok": true}'}}
-    route = (
-        {"match": match, "direct_response": answer}
-        if upstream is None
-        else {"match": match, "route": {"cluster": "up"}}
-    )
-    clusters = (
-        []
-        if upstream is None
-        else [
-            {
-                "name": "up",
-                "type": "STATIC",
-                "load_assignment": {
-                    "cluster_name": "up",
-                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(upstream)}}]}],
-                },
-            }
-        ]
-    )
-    listener = {"address": address(port), "filter_chains": [{"filters": [manager([route])]}]}
+def to(upstream: int) -> dict[str, Any]:
+    return {"match": {"prefix": "/"}, "route": {"cluster": str(upstream)}}
+
+
+def cluster(upstream: int) -> dict[str, Any]:
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address(upstream)}}]}]
+    assignment = {"cluster_name": str(upstream), "endpoints": endpoints}
+    return {"name": str(upstream), "type": "STATIC", "load_assignment": assignment}
+
+
+async def plain_envoy(
+    stack: AsyncExitStack, folder: Path, listeners: Sequence[dict[str, Any]], upstreams: Iterable[int] = ()
+) -> int:
+    """An Envoy as plain as it gets. Its process id."""
     folder.mkdir(parents=True)
-    (folder / "bootstrap.json").write_text(
-        json.dumps({"static_resources": {"listeners": [listener], "clusters": clusters}})
-    )
+    static = {"listeners": listeners, "clusters": [cluster(upstream) for upstream in upstreams]}
+    (folder / "bootstrap.json").write_text(json.dumps({"static_resources": static}))
     envoy = Envoy(folder / "bootstrap.json", folder / "log")
     await envoy.start()
     stack.push_async_callback(envoy.stop)
+    port = listeners[-1]["address"]["socket_address"]["port_value"]
     while True:
         try:
             connected(port).close()
@@ -187,124 +157,141 @@ async def plain_envoy(stack: AsyncExitStack, folder: Path, port: int, upstream: 
             await asyncio.sleep(0.01)
 
 
-def table(keys: list[RoutingKey], upstream: int, slot: int) -> list[KeyRoutes]:
-    target = Target(f"127.0.0.1:{upstream}", 1)
-    return [
-        KeyRoutes(key, key, {"orders": target}, slot=slot if number == 0 else None) for number, key in enumerate(keys)
-    ]
+async def started(stack: AsyncExitStack, folder: Path) -> tuple[Hops, tuple[int, ...]]:
+    """Start all hops, and what stands behind them: its process ids."""
+    copy, own = stack.enter_context(shop(folder)), free_port()
+    service = copy.project.system().services[SERVICE]
+    process = stack.enter_context(bare(service, copy.project.root, own, {}))
+    await until_ready(service, own)
+    answer = {"status": 200, "body": {"inline_string": '{"ok": true}'}}
+    with fresh_ports(4) as (upstream, plain, logged, service_plain):
+        itself = {"match": {"prefix": "/"}, "direct_response": answer}
+        up_pid = await plain_envoy(stack, folder / "up", [listener(upstream, itself)])
+        listeners = [
+            listener(plain, to(upstream)),
+            listener(logged, to(upstream), logs=folder / "access.log"),
+            listener(service_plain, to(own)),
+        ]
+        plain_pid = await plain_envoy(stack, folder / "plain", listeners, (upstream, own))
+    services = {"orders": Service("orders"), SERVICE: Service(SERVICE)}
+    router = Router(folder / "router", System("bench", "orders", services))
+    stack.push_async_callback(router.aclose)
+    upstreams = {"orders": f"127.0.0.1:{upstream}", SERVICE: f"127.0.0.1:{own}"}
+    await router.start(upstreams)
+    slot = await router.reserve()
+    return Hops(router, plain_pid, plain, logged, service_plain, upstreams, slot), (up_pid, process.pid)
 
 
 async def measure(rounds: int) -> dict[str, Any]:
     """All cases, round by round; then the changes of the table."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spurline-bench-")))
-        with fresh_ports(2) as (upstream, plain):
-            up_pid = await plain_envoy(stack, folder / "up", upstream, None)
-            plain_pid = await plain_envoy(stack, folder / "plain", plain, upstream)
-        router = Router(folder / "router", System("bench", "orders", {"orders": Service("orders")}))
-        stack.push_async_callback(router.aclose)
-        await router.start({"orders": f"127.0.0.1:{upstream}"})
-        pin(others=(os.getpid(), up_pid), measured=(plain_pid, router.pid))
-        slot = await router.reserve()
-        hop = router.address(CLIENT, "orders")[1]
-        keys = [new_key() for _ in range(1000)]
-        found: dict[str, list[Pair]] = {}
-        for _ in range(rounds):
-            for count in (0, 100, 1000):
-                await router.apply(table(keys[:count], upstream, slot))
-                ways = [Case("plain", plain, {}, plain_pid), Case(f"{count} keys, no key sent", hop, {}, router.pid)]
-                if count:
-                    member = {"baggage": f"spurline-key={keys[0]}"}
-                    every = fresh(keys[0])
-                    port = int(router.ingress(slot, "orders").rpartition(":")[2])
-                    ways += [
-                        Case(PAYLOAD, plain, every, plain_pid),
-                        Case(f"{count} keys, key in baggage", hop, member, router.pid),
-                        Case(f"{count} keys, key in every carrier", hop, every, router.pid),
-                        Case(f"{count} keys, by the ingress", port, {}, router.pid),
-                    ]
-                block: dict[str, Sample] = {}
-                for case in ways:
-                    block[case.name] = await asyncio.to_thread(sample, case)
-                    base = block[PAYLOAD if "every carrier" in case.name else "plain"]
-                    found.setdefault(case.name, []).append((block[case.name], base))
+        hops, behind = await started(stack, folder)
+        keys = [new_key() for _ in range(max(COUNTS))]
+        pool = stack.enter_context(generator(hops=(hops.plain_pid, hops.router.pid), others=behind))
+        found: dict[int, list[dict[str, Sample]]] = {count: [] for count in COUNTS}
+        for number in range(rounds):
+            for count in COUNTS:
+                await hops.router.apply(hops.table(keys[:count]))
+                block = {}
+                for case in turned(hops.cases(keys[:count]), number):
+                    block[case.name] = await asyncio.get_running_loop().run_in_executor(pool, sample, case)
+                found[count].append(block)
         return {
             "samples": {
-                name: [{"hop": asdict(hop), "plain": asdict(base)} for hop, base in pairs]
-                for name, pairs in found.items()
+                str(count): [{name: asdict(taken) for name, taken in block.items()} for block in blocks]
+                for count, blocks in found.items()
             },
-            "summary": summary(found),
-            "change_live_ms": {
-                str(count): await changes(router, keys[:count], upstream, slot) for count in (100, 1000)
-            },
+            "summary": [
+                row(case, count, blocks) for count, blocks in found.items() for case in hops.cases(keys[:count])
+            ],
+            "change_live_ms": {str(count): await changes(hops, keys[:count]) for count in BUDGET_CHANGE_MS},
         }
 
 
-def pin(*, others: tuple[int, ...], measured: tuple[int, ...]) -> None:
-    """Give what is measured a core of its own, where the system lets us."""
-    cores = psutil.Process().cpu_affinity() if platform.system() == "Linux" else []
-    if not cores or len(cores) < 2:
-        return
-    for pids, core in ((measured, cores[0]), (others, cores[1])):
-        for pid in pids:
-            for thread in psutil.Process(pid).threads():
-                os.sched_setaffinity(thread.id, {core})
+def turned(cases: list[Case], number: int) -> list[Case]:
+    """Each round begins with another case: none is always the first after a change of the table."""
+    start = number % len(cases)
+    return cases[start:] + cases[:start]
 
 
-async def changes(router: Router, keys: list[RoutingKey], upstream: int, slot: int) -> list[float]:
+async def changes(hops: Hops, keys: Sequence[RoutingKey]) -> list[float]:
     """How long `apply` takes, each time with one key that is new; it returns when the worker has the table."""
     found = []
     for number in range(CHANGES):
         keys = [*keys[:number], new_key(), *keys[number + 1 :]]
-        changed = table(keys, upstream, slot)
+        changed = hops.table(keys)
         started = time.perf_counter()
-        await router.apply(changed)
+        await hops.router.apply(changed)
         found.append((time.perf_counter() - started) * 1e3)
     return sorted(found)
 
 
-def summary(found: Mapping[str, list[Pair]]) -> list[dict[str, Any]]:
-    """Medians of each case, and the medians of its ratios to the plain hop that was measured just before."""
+def row(case: Case, keys: int, blocks: Sequence[Mapping[str, Sample]]) -> dict[str, Any]:
+    """Medians of a case; quartiles of its ratios to the case that it is compared with, and of requests a core to that
+    one with a log line."""
 
-    def median(pairs: list[Pair], field: str) -> float:
-        return round(float(statistics.median(getattr(hop, field) for hop, _ in pairs)), 1)
+    def ratios(field: str, over: str) -> list[float]:
+        taken = [getattr(block[case.name], field) / getattr(block[over], field) for block in blocks]
+        quartiles = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else taken * 3
+        return [round(each, 3) for each in quartiles]
 
-    def ratio(pairs: list[Pair], field: str) -> float:
-        return round(float(statistics.median(getattr(hop, field) / getattr(base, field) for hop, base in pairs)), 3)
+    fields = ("p50_us", "p99_us", "requests_per_s", "requests_per_core_s", "cpu_us", "core", "idle")
+    medians = {
+        field: statistics.median(float(getattr(block[case.name], field)) for block in blocks) for field in fields
+    }
+    compared = ("p50_us", "requests_per_s", "requests_per_core_s") if case.over != case.name else ()
+    logged = LOG_OF.get(case.over) if "routed" in case.name else None
+    return {
+        "case": case.name,
+        "keys": keys,
+        "over": case.over,
+        **{field: round(value, 3 if field in ("core", "idle") else 1) for field, value in medians.items()},
+        **{f"{field}_ratio": ratios(field, case.over) for field in compared},
+        **({"over_logged_ratio": ratios("requests_per_core_s", logged)} if logged else {}),
+    }
 
-    return [
-        {
-            "case": name,
-            **{field: median(pairs, field) for field in FIELDS},
-            **{f"{field}_ratio": ratio(pairs, field) for field in FIELDS},
-        }
-        for name, pairs in found.items()
-    ]
+
+def told(row: Mapping[str, Any]) -> str:
+    """One line of the table."""
+
+    def ratio(field: str) -> str:
+        if (quartiles := row.get(f"{field}_ratio")) is None:
+            return " " * 17
+        low, middle, high = quartiles
+        return f"({middle:.2f}: {low:.2f}–{high:.2f})"
+
+    line = (
+        f"{row['keys']:4} keys  {row['case']:41} p50 {row['p50_us']:5.0f} µs {ratio('p50_us')}  "
+        f"{row['requests_per_s']:5.0f}/s {ratio('requests_per_s')}  core {row['core']:4.0%} idle {row['idle']:3.0%}  "
+        f"{row['requests_per_core_s']:5.0f}/core-s {ratio('requests_per_core_s')}"
+    )
+    if "routed" not in row["case"]:
+        return line.rstrip()
+    if "over_logged_ratio" in row:
+        line += f"  over the logged hop {ratio('over_logged')}"
+    within = {"p50": row["p50_us_ratio"][1] <= BUDGET_P50, "requests/s": row["requests_per_s_ratio"][1] >= BUDGET_RPS}
+    return f"{line}  " + ", ".join(f"{name} {'met' if met else 'missed'}" for name, met in within.items())
 
 
-def main() -> None:
+async def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    before = os.getloadavg()[0]
-    result = asyncio.run(measure(rounds))
+    before = await quiet()
+    result = await measure(rounds)
     result |= {"rounds": rounds, "cores": os.cpu_count(), "load_before": before, "load_after": os.getloadavg()[0]}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    for row in result["summary"]:
-        within = row["p50_us_ratio"] <= BUDGET_P50 and row["requests_per_s_ratio"] >= BUDGET_RPS
-        print(
-            f"{row['case']:36} p50 {row['p50_us']:7.0f} µs ({row['p50_us_ratio']:.2f})  p99 {row['p99_us']:7.0f} µs  "
-            f"{row['requests_per_s']:6.0f} requests/s ({row['requests_per_s_ratio']:.2f})  "
-            f"cpu {row['cpu_us']:5.0f} µs ({row['cpu_us_ratio']:.2f})  {'within' if within else 'over'} budget"
-        )
+    (RESULTS / "router.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(f"Ratios over the plain hop of the same round: median: quartiles, {rounds} rounds. ", end="")
+    print(f"Budget: p50 ≤ {BUDGET_P50}, requests/s ≥ {BUDGET_RPS}.")
+    for each in result["summary"]:
+        print(told(each))
     for count, times in result["change_live_ms"].items():
-        middle = statistics.median(times)
-        within = middle <= BUDGET_CHANGE_MS[int(count)]
-        verdict = "within" if within else "over"
-        print(f"change live with {count} keys: {middle:.1f} ms (max {times[-1]:.1f})  {verdict} budget")
+        middle, budget = statistics.median(times), BUDGET_CHANGE_MS[int(count)]
+        verdict = "met" if middle <= budget else "missed"
+        print(f"change live with {count} keys: {middle:.1f} ms (max {times[-1]:.1f}); budget {budget:.0f} ms {verdict}")
     print(f"load average {before:.1f} before, {result['load_after']:.1f} after")
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
