@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.settings import Project, read_project
-from sandbox.local.environment import scrubbed
+from sandbox.confinement import scrubbed
 from sandbox.local.readiness import is_ready
 from sandbox.service import Service, fill
 
