@@ -36,6 +36,7 @@ class Database:
         self.path = path
         self._engine = _open(path)
         self._queue: queue.SimpleQueue[tuple[Write[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._closing, self._closed = threading.Lock(), False
         self._writer = threading.Thread(target=self._write_all, name="spurline-store", daemon=True)
         self._writer.start()
 
@@ -47,15 +48,21 @@ class Database:
 
     def close(self) -> None:
         """Finish what is queued and let go. Idempotent."""
-        if self._writer.is_alive():
-            self._queue.put(None)
-            self._writer.join()
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._writer.join()
         self._engine.dispose()
 
     def post(self, write: Write[Result]) -> Future[Result]:
-        """Queue `write`; the future is done when it is committed."""
+        """Queue `write`; the future is done when it is committed. StoreError after `close`."""
         future: Future[Result] = Future()
-        self._queue.put((write, future))
+        # Under the lock nothing is queued behind the writer's last word, where nobody would ever take it up.
+        with self._closing:
+            if self._closed:
+                raise StoreError(f"{self.path} is closed: nothing more can be noted in it")
+            self._queue.put((write, future))
         return future
 
     async def write(self, write: Write[Result]) -> Result:

@@ -15,6 +15,7 @@ from sqlmodel import Session
 
 from harness.store.database import Database
 from harness.store.tables import AgentRow, EventRow
+from tasks.errors import StoreError
 from tasks.events import Event, EventKind
 from tasks.states import AgentState, is_final, may_move
 
@@ -48,7 +49,10 @@ class StoreJournal:
 
     def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> None:
         event = self._event(kind, ticket, data)
-        self._database.post(lambda session: _append(session, event)).add_done_callback(self._remember)
+        try:
+            self._database.post(lambda session: _append(session, event)).add_done_callback(self._remember)
+        except StoreError as error:
+            self._failure = error
         self._tell(event)
 
     async def move(

@@ -137,6 +137,21 @@ async def test_everything_queued_is_on_disk_after_close(tmp_path: Path) -> None:
         assert len(await Runs(again).events("r1")) == 2000
 
 
+async def test_nothing_is_queued_after_close(tmp_path: Path) -> None:
+    database = Database(tmp_path / "spurline.db")
+    journal = await begun(database, "t")
+    database.close()
+    database.close()
+    with pytest.raises(StoreError, match="is closed"):
+        database.post(lambda session: None)
+    async with asyncio.timeout(30):
+        with pytest.raises(StoreError, match="is closed"):
+            await database.write(lambda session: None)
+    journal.emit("agent.activity", "t")
+    with pytest.raises(StoreError, match="is closed"):
+        await journal.move("t", "preparing")
+
+
 async def test_an_effect_happens_once(database: Database) -> None:
     effects, acts = StoreEffects(database), []
 
