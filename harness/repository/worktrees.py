@@ -42,11 +42,19 @@ class Worktrees:
         self._repository, self._folder, self._base = repository, folder, base
 
     async def prepare(self, run: str, ticket: Ticket) -> Work:
-        """The worktree of the ticket, made where it is not there yet. What a killed run committed is kept."""
+        """The worktree of the ticket, made where it is not there yet. What a killed run committed is kept.
+
+        A making that fails or is cancelled leaves nothing.
+        """
         place = self._place(run, ticket.id)
         async with self._repository.lock.held():
             if self._metadata(place) is None:
-                await self._make(place)
+                try:
+                    await self._make(place)
+                except BaseException:
+                    with contextlib.suppress(CheckoutError):
+                        await asyncio.shield(self._remove(place))
+                    raise
         return Work(
             run=run,
             ticket=ticket,
@@ -91,17 +99,17 @@ class Worktrees:
 
     async def release(self, work: Work) -> None:
         """Remove the worktree; the branch stays unless nothing was ever committed on it."""
-        place = self._place(work.run, work.ticket.id)
         async with self._repository.lock.held():
-            await self._clear(place)
-            if await self._repository.branch(place.branch) == self._base:
-                await self._repository.drop_branch(place.branch, self._base)
-        with contextlib.suppress(OSError):
-            # The last of a run takes the run's folder along.
-            place.folder.parent.rmdir()
+            await self._remove(self._place(work.run, work.ticket.id))
+
+    async def _remove(self, place: _Place) -> None:
+        await self._clear(place)
+        if await self._repository.branch(place.branch) == self._base:
+            await self._repository.drop_branch(place.branch, self._base)
 
     async def _make(self, place: _Place) -> None:
         await self._clear(place)
+        place.folder.parent.mkdir(parents=True, exist_ok=True)
         git = self._repository.git
         head = await self._repository.branch(place.branch)
         # Without a checkout: git's own would run the filters of the repository's configuration.
@@ -119,7 +127,9 @@ class Worktrees:
     async def _clear(self, place: _Place) -> None:
         place.mark.unlink(missing_ok=True)
         await asyncio.to_thread(shutil.rmtree, place.folder, ignore_errors=True)
-        place.folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            # The last of a run takes the run's folder along: under the lock no other ticket is about to use it.
+            place.folder.parent.rmdir()
         # `--force --force` of a later add overrides the lock of a worktree whose making was killed.
         await self._repository.git.user("worktree", "prune", "--expire=now")
 

@@ -11,6 +11,7 @@ import pytest
 
 from graphs.ports import Work
 from harness.repository import Repository, Worktrees
+from tasks.errors import CheckoutError
 from tasks.ticket import Ticket
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
@@ -111,6 +112,44 @@ async def test_many_at_once(worktrees: Worktrees) -> None:
     assert None not in commits
     assert len(set(commits)) == 12
     assert len({work.sandbox for work in works}) == 12
+
+
+async def test_the_last_worktree_of_a_run_takes_its_folder_along(repository: Repository, worktrees: Worktrees) -> None:
+    other = Worktrees(await Repository.open(repository.root), repository.root / ".spurline/worktrees", worktrees._base)
+
+    async def come_and_go(name: str, through: Worktrees) -> None:
+        for _ in range(3):
+            await through.release(await through.prepare("r1", ticket(name)))
+
+    stays = await worktrees.prepare("r1", ticket("stays"))
+    folder = Path(stays.worktree).parent
+    await asyncio.gather(*(come_and_go(f"t{n}", (worktrees, other)[n % 2]) for n in range(6)))
+    assert sorted(path.name for path in folder.iterdir()) == [".stays.json", "stays"]
+    await worktrees.release(stays)
+    assert not folder.exists()
+    await asyncio.gather(*(come_and_go(f"t{n}", (worktrees, other)[n % 2]) for n in range(6)))
+    assert not folder.exists()
+
+
+async def test_a_making_that_fails_leaves_nothing(repository: Repository, worktrees: Worktrees) -> None:
+    git(repository.root, "branch", "spurline/r1")  # no branch can have a name below this one's
+    with pytest.raises(CheckoutError):
+        await worktrees.prepare("r1", ticket())
+    assert not (repository.root / ".spurline/worktrees/r1").exists()
+
+
+async def test_a_making_that_is_called_off_leaves_nothing(repository: Repository, worktrees: Worktrees) -> None:
+    folder = repository.root / ".spurline/worktrees/r1"
+    making = asyncio.create_task(worktrees.prepare("r1", ticket()))
+    while not (folder / "t1").exists():  # noqa: ASYNC110 - git makes it
+        await asyncio.sleep(0)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert not folder.exists()
+    assert await repository.branch("spurline/r1/t1") is None
+    assert git(repository.root, "worktree", "list").count("\n") == 0
+    await worktrees.release(await worktrees.prepare("r1", ticket()))
 
 
 async def test_same_ticket_in_two_runs_and_two_processes(repository: Repository, worktrees: Worktrees) -> None:
