@@ -56,7 +56,7 @@ def _copy(ticket: Ticket, nth: int, known: Container[str]) -> Ticket:
     name = f"{ticket.id}.{nth:02d}"
     if len(name) > ID_LIMIT or name.lower() in known:
         raise UsageError(f"the ticket {ticket.id!r} cannot be copied as {name!r}", hint="give one of them another id")
-    return ticket.model_copy(update={"id": name})
+    return ticket.model_copy(update={"id": name, "copy_of": ticket.id})
 
 
 def read_ticket(path: Path) -> Ticket:

@@ -152,8 +152,11 @@ class Ticket(TicketHead):
 
     body: str = ""
     source: Path | None = None
+    copy_of: SafeId | None = None
+    """The id of the ticket that this one repeats in a multiplied backlog. Held, since no id tells: users number theirs
+    as they like."""
 
     @property
     def origin(self) -> str:
-        """The id before a copy number: `users-v2.07` of a multiplied backlog is a copy of `users-v2`."""
-        return re.sub(r"\.\d{2,}$", "", self.id)
+        """The id under which the ticket was written: its own, unless it is a copy."""
+        return self.copy_of or self.id

@@ -72,7 +72,7 @@ async def crew(
                 entry=settings.baseline.entry,
                 diagnostics=validator.diagnose,
                 readable=_links(project),
-                base_url=await stack.enter_async_context(_model_url(project)),
+                base_url=await stack.enter_async_context(_model_url(project, backlog)),
             )
         )
         workspaces = TrackedWorkspaces(Worktrees(repository, project.state / "worktrees", row.base))
@@ -100,14 +100,15 @@ async def crew(
 
 
 @asynccontextmanager
-async def _model_url(project: Project) -> AsyncIterator[str | None]:
+async def _model_url(project: Project, backlog: Backlog) -> AsyncIterator[str | None]:
     """Where the model is reached: None is for the SDK to find out."""
     if project.settings.agent.kind != "rehearsal":
         yield None
         return
     from harness.agents.rehearsal.server import serve_rehearsal
 
-    async with serve_rehearsal(project.root / project.settings.agent.recordings) as url:
+    copies = {ticket.id: ticket.origin for ticket in backlog}
+    async with serve_rehearsal(project.root / project.settings.agent.recordings, copies=copies) as url:
         yield url
 
 

@@ -178,8 +178,8 @@ class Benches:
         if base not in self._backlogs:
             self._backlogs[base] = await asyncio.to_thread(pristine.project.backlog)
         for known in self._backlogs[base]:
-            if known.id in (ticket.id, ticket.origin):
-                return known.model_copy(update={"id": ticket.id})
+            if known.id == ticket.origin:
+                return known.model_copy(update={"id": ticket.id, "copy_of": ticket.copy_of})
         raise CheckoutError(
             f"the ticket {ticket.id!r} is not in commit {base[:12]}, on which it is to be worked",
             hint=f"commit {str(ticket.source)!r} first",

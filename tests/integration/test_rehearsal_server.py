@@ -28,13 +28,14 @@ turns:
   - {id: rename, say: Renamed.}
   - {id: stuck, say: I am stuck.}
 """
-OPENING: MessageParam = {"role": "user", "content": "Ticket users-v2.03: Replace /v1\n\nbody"}
+COPIES = [f"users-v2.{nth:03d}" for nth in range(100)]
+OPENING: MessageParam = {"role": "user", "content": "Ticket users-v2.003: Replace /v1\n\nbody"}
 
 
 @pytest.fixture
 async def base_url(tmp_path: Path) -> AsyncIterator[str]:
     (tmp_path / "users-v2.yaml").write_text(RECORDING)
-    async with serve_rehearsal(tmp_path) as url:
+    async with serve_rehearsal(tmp_path, copies=dict.fromkeys(COPIES, "users-v2")) as url:
         yield url
 
 
@@ -186,7 +187,7 @@ async def test_a_repeated_prefix_is_read_from_the_cache(sdk: anthropic.AsyncAnth
 
 async def test_a_hundred_conversations_at_once(base_url: str, sdk: anthropic.AsyncAnthropic) -> None:
     async def converse(copy: int) -> str:
-        opening: MessageParam = {"role": "user", "content": f"Ticket users-v2.{copy:03d}: x"}
+        opening: MessageParam = {"role": "user", "content": f"Ticket {COPIES[copy]}: x"}
         first = await streamed(sdk, [opening])
         results: Any = [
             {"type": "tool_result", "tool_use_id": block.id, "content": "old name" if copy % 2 else "none"}

@@ -94,5 +94,5 @@ def test_the_ticket_is_in_the_first_line_and_copies_play_their_original() -> Non
         ticket_of([{"role": "user", "content": [text_block("Ticket users-v2.07: Replace /v1: now")]}]) == "users-v2.07"
     )
     assert ticket_of([{"role": "user", "content": "Hello\nTicket users-v2: x"}]) is None
-    assert recording_for("users-v2.07", {"users-v2": recording}) is recording
-    assert recording_for("users-v2.7", {"users-v2": recording}) is None
+    assert recording_for("users-v2.07", {"users-v2": recording}, {"users-v2.07": "users-v2"}) is recording
+    assert recording_for("users-v2.07", {"users-v2": recording}, {}) is None

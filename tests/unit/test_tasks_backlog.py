@@ -225,9 +225,19 @@ def test_a_multiplied_backlog_has_ids_of_its_own() -> None:
     assert ids[:5] == ["a", "b", "a.02", "b.02", "a.03"]
     assert len(set(ids)) == 205
     assert {ticket.origin for ticket in copies} == {"a", "b"}
+    assert [ticket.copy_of for ticket in copies][:5] == [None, None, "a", "b", "a"]
     assert all(safe_id(name) for name in ids)
     assert len(backlog.multiplied(1)) == 1
     assert len(Backlog(()).multiplied(3)) == 0
+
+
+def test_an_id_that_ends_in_a_number_is_no_copy(tmp_path: Path) -> None:
+    path = tmp_path / "t.md"
+    path.write_text("---\nid: release-1.25\ntitle: x\n---\n")
+    ticket = read_ticket(path)
+    assert ticket.origin == "release-1.25"
+    copy = Backlog((ticket,)).multiplied(2).tickets[1]
+    assert (copy.id, copy.origin) == ("release-1.25.02", "release-1.25")
 
 
 def test_copies_never_take_the_id_of_another_ticket() -> None:

@@ -14,7 +14,7 @@ from harness.repository import Repository
 from harness.settings import read_project
 from harness.validation.bench import Benches, TamperedError
 from harness.validation.static import StaticChecks
-from tasks.backlog import read_ticket
+from tasks.backlog import Backlog, read_ticket
 from tasks.errors import CheckoutError
 from tasks.ticket import Ticket, TicketChecks
 
@@ -148,9 +148,20 @@ async def test_the_docket_is_the_base_commits_whatever_the_work_tree_says(
 
 
 async def test_a_copy_of_a_ticket_is_judged_by_its_original(repository: Repository, benches: Benches) -> None:
-    ticket = read_ticket(repository.root / "tickets/t.md").model_copy(update={"id": "t.02"})
-    docket = await benches.docket(await repository.head(), ticket)
-    assert (docket.ticket.id, len(docket.items)) == ("t.02", 4)
+    _, copy = Backlog((read_ticket(repository.root / "tickets/t.md"),)).multiplied(2)
+    docket = await benches.docket(await repository.head(), copy)
+    assert (docket.ticket.id, docket.ticket.origin, len(docket.items)) == ("t.02", "t", 4)
+
+
+async def test_a_ticket_is_judged_by_its_own_checks_however_its_id_ends(
+    repository: Repository, benches: Benches
+) -> None:
+    path = repository.root / "tickets/z.md"
+    path.write_text("---\nid: t.25\ntitle: T\nchecks: {command: [{name: its own, run: 'true'}]}\n---\n")
+    git(repository.root, "add", "-A")
+    git(repository.root, "commit", "-qm", "release")
+    docket = await benches.docket(await repository.head(), read_ticket(path))
+    assert [item.name for item in docket.items if item.own] == ["its own"]
 
 
 async def test_a_ticket_that_is_not_committed_is_refused(repository: Repository, benches: Benches) -> None:

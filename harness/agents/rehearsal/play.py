@@ -18,7 +18,6 @@ from harness.agents.rehearsal.recording import Recording, Turn
 NOTHING_FURTHER: Final = "I have nothing further."
 
 _TICKET_LINE = re.compile(r"Ticket ([A-Za-z0-9._-]+):")
-_COPY = re.compile(r"\.\d{2,}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +35,9 @@ def ticket_of(messages: Sequence[Message]) -> str | None:
     return match[1] if match else None
 
 
-def recording_for(ticket: str, recordings: Mapping[str, Recording]) -> Recording | None:
-    """The recording of `ticket`, or (for a copy such as `users-v2.07`) of the ticket that it is a copy of."""
-    return recordings.get(ticket) or recordings.get(_COPY.sub("", ticket))
+def recording_for(ticket: str, recordings: Mapping[str, Recording], copies: Mapping[str, str]) -> Recording | None:
+    """The recording of `ticket`, or of the ticket that it is a copy of by `copies` (copy to original)."""
+    return recordings.get(ticket) or recordings.get(copies.get(ticket, ticket))
 
 
 def answer(recording: Recording, messages: Sequence[Message], ticket: str) -> Answer:

@@ -14,6 +14,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Generator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import uvicorn
@@ -54,8 +55,10 @@ class _Refused(Exception):
 class Rehearsal:
     """Plays the recordings: the API's endpoints, as methods."""
 
-    def __init__(self, folder: Path, recordings: Mapping[str, Recording], *, latency_s: float = 0.0) -> None:
-        self._folder, self._recordings, self._latency_s = folder, recordings, latency_s
+    def __init__(
+        self, folder: Path, recordings: Mapping[str, Recording], copies: Mapping[str, str], *, latency_s: float
+    ) -> None:
+        self._folder, self._recordings, self._copies, self._latency_s = folder, recordings, copies, latency_s
         self._faults, self._cache, self._numbers = Faults(), PrefixCache(), itertools.count(1)
 
     def app(self) -> Starlette:
@@ -98,7 +101,7 @@ class Rehearsal:
         ticket = ticket_of(wanted.messages)
         if ticket is None:
             raise _Refused(404, "the first line of the first message must be 'Ticket <id>: <title>'")
-        recording = recording_for(ticket, self._recordings)
+        recording = recording_for(ticket, self._recordings, self._copies)
         if recording is None:
             raise _Refused(404, f"no recording for ticket {ticket!r} in {self._folder}")
         return answer(recording, wanted.messages, ticket)
@@ -181,11 +184,14 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serve_rehearsal(folder: Path, *, latency_s: float = 0.0) -> AsyncIterator[str]:
+async def serve_rehearsal(
+    folder: Path, *, copies: Mapping[str, str] = MappingProxyType({}), latency_s: float = 0.0
+) -> AsyncIterator[str]:
     """Serve the recordings of `folder` on a free port; yields the base URL. Every call takes `latency_s` longer.
 
+    A ticket of `copies` (id of the copy to id of the original) plays its original's recording, unless it has its own.
     Raises ConfigError where a recording cannot be used."""
-    rehearsal = Rehearsal(folder, read_recordings(folder), latency_s=latency_s)
+    rehearsal = Rehearsal(folder, read_recordings(folder), copies, latency_s=latency_s)
     config = uvicorn.Config(
         rehearsal.app(),
         log_config=None,
