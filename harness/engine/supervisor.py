@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from graphs.loop import TicketLoop, work_ticket
-from graphs.ports import Ports
+from graphs.ports import Ports, Submitter, Work
 from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
 from harness.store.journal import IllegalMove
@@ -35,6 +35,22 @@ class Ending:
     """Whether the environment was at fault."""
 
 
+class _Unhurried:
+    """A Submitter that the ticket's clock does not cut: either it is not begun any more, or the clock stands still from
+    then on, and the ticket ends as what was handed over says."""
+
+    def __init__(self, inner: Submitter, clocks: Mapping[str, asyncio.Timeout]) -> None:
+        self._inner, self._clocks = inner, clocks
+
+    async def submit(self, work: Work, commit: str, verdict: str) -> str:
+        clock = self._clocks[work.ticket.id]
+        if clock.expired():
+            # The ticket is being cancelled, and this node has yet to hear of it.
+            raise TimeoutError
+        clock.reschedule(None)
+        return await self._inner.submit(work, commit, verdict)
+
+
 class Supervisor:
     """Works one backlog. Owns no connection: what it is given outlives it."""
 
@@ -51,7 +67,10 @@ class Supervisor:
         ttl_s: float,
         on_crash: Callable[[str, str], None],
     ) -> None:
-        self._run, self._loop, self._ports = run, loop, ports
+        self._clocks: dict[str, asyncio.Timeout] = {}
+        """Of the tickets at work: what ends each when its time is over."""
+        self._run, self._loop = run, loop
+        self._ports = replace(ports, submitter=_Unhurried(ports.submitter, self._clocks))
         self._workspaces, self._driver = workspaces, driver
         self._agents, self._ticket_s, self._ttl_s = agents, ticket_s, ttl_s
         self._on_crash = on_crash
@@ -107,7 +126,7 @@ class Supervisor:
         blocked = [wanted for wanted in self._awaited(ticket) if self._endings[wanted].state != "verified"]
         if blocked:
             return await self._end(ticket, "cancelled", f"it depends on {blocked[0]!r}, which was not verified")
-        limit = asyncio.timeout(self._ticket_s)
+        limit = self._clocks[ticket.id] = asyncio.timeout(self._ticket_s)
         try:
             async with limit:
                 state = await work_ticket(self._loop, self._ports, self._run, ticket.id)
@@ -122,6 +141,7 @@ class Supervisor:
             self._on_crash(ticket.id, traceback.format_exc())
             return await self._end(ticket, "error", f"a defect of Spurline: {one_line(repr(error), 300)}")
         finally:
+            del self._clocks[ticket.id]
             await self._let_go(ticket)
 
     async def _end(self, ticket: Ticket, state: FinalState, reason: str, *, environment: bool = False) -> Ending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 from collections import Counter
@@ -269,15 +270,54 @@ async def test_an_end_that_came_before_the_time_was_over_holds(database: Databas
             self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None
         ) -> None:
             await super().move(ticket, state, reason, data)
-            if state == "verified":
+            if state == "unproven":
                 await asyncio.Event().wait()
 
-    floor = Floor(database, [ticket("t")])
+    floor = Floor(database, [ticket("t")], {"t": Script(verdicts=[verdict("unproven")])})
     floor.journal = Hesitant(database, "r1")
     floor.journal.listen(floor.told.append)
     endings = await floor.work(ticket_s=1.0)
     await floor.check(endings)
+    assert endings["t"] == Ending("t", "unproven")
+
+
+async def test_a_submission_that_has_begun_is_finished_though_the_time_is_over(database: Database) -> None:
+    floor, ticket_s = Floor(database, [ticket("t")]), 2.0
+    loop, over_at = asyncio.get_running_loop(), 0.0
+
+    async def until_over(_: str, name: str) -> None:
+        nonlocal over_at
+        if name == "prepare":
+            over_at = loop.time() + ticket_s
+        elif name in ("submit", "release worktree"):
+            await asyncio.sleep(max(0.0, over_at - loop.time()) + 0.05)
+
+    floor.world.before.append(until_over)
+    endings = await floor.work(ticket_s=ticket_s)
+    await floor.check(endings)
     assert endings["t"] == Ending("t", "verified")
+    assert set(floor.world.submitted) == {"t"}
+    assert floor.world.names("t").count("submit") == 1
+
+
+async def test_no_submission_begins_once_the_time_is_over(database: Database) -> None:
+    class Deaf(StoreJournal):
+        async def move(
+            self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None
+        ) -> None:
+            await super().move(ticket, state, reason, data)
+            if state == "submitting":
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+    floor = Floor(database, [ticket("t")])
+    floor.journal = Deaf(database, "r1")
+    floor.journal.listen(floor.told.append)
+    endings = await floor.work(ticket_s=1.0)
+    await floor.check(endings)
+    assert endings["t"] == Ending("t", "failed")
+    assert not floor.world.submitted
+    assert not floor.crashes
 
 
 async def test_writes_that_were_given_up_do_not_stop_the_store(database: Database) -> None:
