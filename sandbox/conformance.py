@@ -15,7 +15,7 @@ import httpx
 
 from sandbox.driver import Driver, Sandbox, Source
 from sandbox.sample import Sample
-from tasks.errors import BaselineError, ForkError, SandboxError, SandboxGone
+from tasks.errors import BaselineError, ForkError, SandboxError, SandboxGone, SandboxTaken
 
 TTL_S: Final = 120.0
 _WAIT_S: Final = 15.0
@@ -126,7 +126,7 @@ async def _empty_sandbox(stage: Stage) -> None:
     box = await stage.driver.create("empty", ttl_s=TTL_S)
     must(box.forks == {} and box.generation == 0, "`create` makes a sandbox without forks")
     must(await stage.words(box.urls["a"]) == ["a", "b", "c"], "without forks the baseline serves its key")
-    await _must_raise(SandboxError, stage.driver.create("empty", ttl_s=TTL_S), "a live name raises SandboxError")
+    await _must_raise(SandboxTaken, stage.driver.create("empty", ttl_s=TTL_S), "a live name raises SandboxTaken")
     await stage.driver.delete("empty")
 
 

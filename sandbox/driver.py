@@ -7,7 +7,7 @@ A driver runs one baseline and any number of sandboxes beside it. What every dri
 * `up` returns when every service is ready, or raises `BaselineError` that names the service and shows its last log
   lines. Called again with the same system and commit it returns the running baseline; with another one it raises.
 * `create` makes a sandbox without forks: requests with its key are served by the baseline. The name is the
-  caller's; a live name raises `SandboxError`.
+  caller's; a live name raises `SandboxTaken`.
 * `fork` starts what is named, waits until all of it is ready, and only then moves the routes, all of them at once:
   either every named service is served by the new generation, or (on `ForkError`) none is and the sandbox is as
   before. No request fails while a fork is updated: the old process stops after the route has moved and its requests

@@ -7,6 +7,7 @@
      │   ├─ BaselineError     the baseline did not come up, is sick, or changed its version
      │   ├─ SandboxError      a sandbox or its router could not do what was asked
      │   │   ├─ SandboxGone   it expired, was deleted, or its owner died
+     │   │   ├─ SandboxTaken  another one that lives has this name
      │   │   └─ ForkError     the changed workload did not build or start: evidence, with its last lines
      │   ├─ ModelError        the model could not be reached or refused for good
      │   └─ StoreError        the state in .spurline/ cannot be read or written
@@ -75,6 +76,12 @@ class SandboxGone(SandboxError):
     """The sandbox expired or was deleted."""
 
     code = "sandbox-gone"
+
+
+class SandboxTaken(SandboxError):
+    """A sandbox of this name lives already."""
+
+    code = "sandbox-taken"
 
 
 class ForkError(SandboxError):

@@ -17,7 +17,7 @@ import typer
 from harness.cli import completion
 from harness.cli.app import single
 from harness.cli.asked import Asked, read_body, read_headers, read_method, read_path, read_service
-from harness.cli.connection import live, not_up
+from harness.cli.connection import live, named, not_up
 from harness.cli.documents import hop_document
 from harness.cli.hoptree import Node, RequestTrace, request_trace
 from harness.cli.interrupts import complete
@@ -104,7 +104,7 @@ async def _target(driver: Driver, asked: Asked) -> AsyncIterator[tuple[str, str]
     The baseline is asked without a key; a throw-away sandbox lends its window, in which unkeyed hops show too.
     """
     if asked.sandbox is not None:
-        sandbox = await driver.get(asked.sandbox)
+        sandbox = await named(driver, asked.sandbox)
         yield sandbox.urls[asked.service], sandbox.name
         return
     baseline = await driver.baseline()

@@ -12,7 +12,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.app import noun
-from harness.cli.connection import live, not_up
+from harness.cli.connection import LISTED, live, named, not_up
 from harness.cli.documents import sandbox_document, span
 from harness.cli.forks import read_forks
 from harness.cli.interrupts import complete
@@ -23,7 +23,7 @@ from harness.cli.streams import print_exchanges, print_logs
 from harness.settings import Project
 from sandbox.driver import Fork, Sandbox, Source
 from sandbox.keys import masked
-from tasks.errors import SpurlineError, UsageError
+from tasks.errors import SandboxTaken, SpurlineError, UsageError
 
 app = noun("Make, change and look into sandboxes: forks of services beside the baseline, reached by a routing key.")
 
@@ -150,7 +150,10 @@ async def _create(
     async with live(project.root) as driver:
         if await driver.baseline() is None:
             raise not_up()
-        made = await driver.create(name, ttl_s=ttl_s)
+        try:
+            made = await driver.create(name, ttl_s=ttl_s)
+        except SandboxTaken as taken:
+            raise UsageError(taken.message, hint=f"take another name, or delete it; {LISTED}") from None
         if not sources:
             return made
         _announce(sources, out)
@@ -167,7 +170,7 @@ async def _create(
 async def _update(project: Project, name: str, forks: Sequence[str], out: Output) -> Sandbox:
     sources = await read_forks(forks, project, await repository_of(project, out))
     async with live(project.root) as driver:
-        await driver.get(name)
+        await named(driver, name)
         _announce(sources, out)
         return await driver.fork(name, sources)
 
@@ -181,7 +184,7 @@ async def _list(project: Project) -> tuple[Sandbox, ...]:
 
 async def _get(project: Project, name: str) -> Sandbox:
     async with live(project.root) as driver:
-        return await driver.get(name)
+        return await named(driver, name)
 
 
 async def _delete(root: Path, names: list[str], out: Output) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from harness.cli.connection import live
+from harness.cli.connection import live, named
 from harness.cli.documents import clock, exchange_document
 from harness.cli.output import Output, Styled
 from harness.settings import Project
@@ -23,7 +23,7 @@ async def print_logs(
 ) -> None:
     """Lines of all forks, or of one service, in the order of time."""
     async with live(project.root) as driver:
-        sandbox = await driver.get(name)
+        sandbox = await named(driver, name)
         services = _services(service, sandbox, project, out)
         width = max((len(one) for one in services), default=0)
         async for said_by, line in _lines(driver, sandbox, services, since, follow=follow):
@@ -85,7 +85,7 @@ def unseen(lines: Sequence[LogLine], seen: Sequence[LogLine]) -> list[LogLine]:
 async def print_exchanges(project: Project, name: str, out: Output, *, follow: bool) -> None:
     """Failing exchanges since the sandbox was made, then as they come."""
     async with live(project.root) as driver:
-        await driver.get(name)
+        await named(driver, name)
         since, count = _START, 0
         before: tuple[Exchange, ...] = ()
         while True:

@@ -119,5 +119,8 @@ class Box:
         )
 
 
-def gone(name: str, reason: str) -> SandboxGone:
+def gone(name: str, reason: str | None) -> SandboxGone:
+    """What is raised for a name that has ended, or (no reason) never was one."""
+    if reason is None:
+        return SandboxGone(f"there is no sandbox {name!r}", hint="create it first")
     return SandboxGone(f"the sandbox {name!r} is gone: {reason}", hint="create it anew; it gets another routing key")

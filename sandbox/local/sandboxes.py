@@ -22,7 +22,7 @@ from sandbox.local.keystock import KeyStock
 from sandbox.local.logfile import LogFile
 from sandbox.local.together import together, unsplit
 from sandbox.local.workload import Launcher, NotStarted, Workload
-from tasks.errors import CheckoutError, ForkError, SandboxError
+from tasks.errors import CheckoutError, ForkError, SandboxError, SandboxTaken
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _END_GRACE_S: Final = 1.0
@@ -64,7 +64,7 @@ class Sandboxes:
         """The live sandbox of this name; SandboxGone if there is none, or its lease has run out."""
         box = self._boxes.get(name)
         if box is None:
-            raise gone(name, self._ended.get(name, "there is none of this name"))
+            raise gone(name, self._ended.get(name))
         if box.lease_ends <= self._clock():
             raise gone(name, "its lease ended")
         return box
@@ -76,7 +76,7 @@ class Sandboxes:
         if name in self._boxes and self._boxes[name].lease_ends <= self._clock():
             await self.end(self._boxes[name], "its lease ended")
         if name in self._boxes:
-            raise SandboxError(f"the sandbox {name!r} exists already", hint="take another name, or delete it first")
+            raise SandboxTaken(f"the sandbox {name!r} exists already", hint="take another name, or delete it first")
         box = self._boxes[name] = Box(name=name, key=new_key(), lease_ends=self._clock() + ttl_s)
         try:
             async with box.lock:

@@ -156,6 +156,7 @@ def _errors_by_code() -> dict[str, type[SpurlineError]]:
     """Those that a driver may raise. ConfigError is not among them: it is made where files are read."""
     kinds = (
         *(errors.SpurlineError, errors.UsageError, errors.EnvironmentFault, errors.BaselineError),
-        *(errors.SandboxError, errors.SandboxGone, errors.ForkError, errors.StoreError, errors.CheckoutError),
+        *(errors.SandboxError, errors.SandboxGone, errors.SandboxTaken, errors.ForkError),
+        *(errors.StoreError, errors.CheckoutError),
     )
     return {kind.code: kind for kind in kinds}

@@ -220,8 +220,37 @@ def test_an_update_moves_the_fork_and_a_folder_is_never_judged(shop: Shop, spurl
     deleted = spurline("sandbox", "delete", "two", "never-was", "--json", cwd=shop.root)
     assert deleted.objects == [{"sandbox": "two", "deleted": True}, {"sandbox": "never-was", "deleted": False}]
     gone = spurline("sandbox", "show", "two", cwd=shop.root)
-    assert gone.code == 3
-    assert "'two'" in gone.err
+    assert (gone.code, gone.out) == (2, "")
+    assert gone.err.startswith("error: the sandbox 'two' is gone: it was deleted\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sandbox", "show", "nobody"],
+        ["sandbox", "update", "nobody", "--fork", "b"],
+        ["sandbox", "logs", "nobody"],
+        ["sandbox", "exchanges", "nobody", "--follow"],
+        ["request", "--sandbox", "nobody", "GET", "/"],
+    ],
+)
+def test_a_sandbox_that_is_not_there_is_a_usage_error(shop: Shop, spurline: Spurline, arguments: list[str]) -> None:
+    refused = spurline(*arguments, cwd=shop.root)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.splitlines() == [
+        "error: there is no sandbox 'nobody'",
+        "hint: `spurline sandbox list` shows those that live",
+    ]
+
+
+@pytest.mark.usefixtures("box")
+def test_a_name_that_is_taken_is_a_usage_error(shop: Shop, spurline: Spurline) -> None:
+    refused = spurline("sandbox", "create", "one", "--json", cwd=shop.root)
+    assert refused.code == 2
+    (said,) = refused.objects
+    assert (said["error"]["code"], said["error"]["message"]) == ("usage", "the sandbox 'one' exists already")
+    assert "`spurline sandbox list`" in said["error"]["hint"]
+    assert len(spurline("sandbox", "show", "one", "--json", cwd=shop.root).objects[0]["forks"]) == 1
 
 
 def test_a_fork_that_crashes_takes_the_sandbox_away_again(shop: Shop, spurline: Spurline) -> None:
@@ -230,7 +259,7 @@ def test_a_fork_that_crashes_takes_the_sandbox_away_again(shop: Shop, spurline: 
     assert "  | brewing" in failed.err
     assert "RuntimeError: no more tea" in failed.err
     assert "\x1b" not in failed.err
-    assert spurline("sandbox", "show", "bad", cwd=shop.root).code == 3
+    assert spurline("sandbox", "show", "bad", cwd=shop.root).code == 2
     kept = spurline("sandbox", "create", "bad", "--fork", f"b={shop.crashing}", "--keep", "--json", cwd=shop.root)
     assert kept.objects[-1]["error"]["code"] == "fork"
     assert spurline("sandbox", "show", "bad", "--json", cwd=shop.root).objects[0]["forks"] == []
@@ -310,3 +339,8 @@ def test_a_service_that_dies_is_seen(shop: Shop, spurline: Spurline) -> None:
     asked = spurline("request", "GET", "/", cwd=shop.root)
     assert asked.code == 3
     assert "the baseline is not up" in asked.err
+    assert spurline("sandbox", "gc", cwd=shop.root).code == 0  # there is a keeper again, and no baseline
+    for arguments in (["show", "one"], ["create", "one"]):
+        named = spurline("sandbox", *arguments, cwd=shop.root)
+        assert named.code == 3
+        assert "error: the baseline is not up" in named.err

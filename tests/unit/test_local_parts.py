@@ -167,6 +167,7 @@ def test_arguments_cross_the_wire_unchanged() -> None:
     [
         errors.BaselineError("m", hint="h"),
         errors.SandboxGone("gone"),
+        errors.SandboxTaken("m", hint="h"),
         errors.SandboxError("m"),
         errors.CheckoutError("m", hint="h"),
         errors.StoreError("m"),

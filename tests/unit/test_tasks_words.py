@@ -20,6 +20,7 @@ from tasks.errors import (
     ModelError,
     SandboxError,
     SandboxGone,
+    SandboxTaken,
     SpurlineError,
     StoreError,
     UsageError,
@@ -164,7 +165,7 @@ def test_events_as_lines() -> None:
 def test_errors_have_codes_and_exit_codes() -> None:
     kinds: list[type[SpurlineError]] = [
         *(UsageError, ConfigError, EnvironmentFault, BaselineError, SandboxError),
-        *(SandboxGone, ForkError, ModelError, StoreError, CheckoutError),
+        *(SandboxGone, SandboxTaken, ForkError, ModelError, StoreError, CheckoutError),
     ]
     assert len({kind.code for kind in kinds}) == len(kinds)
     assert all(issubclass(kind, SpurlineError) for kind in kinds)
