@@ -285,9 +285,19 @@ async def _unknown_things_are_named(stage: Stage) -> None:
     await stage.driver.delete("lost")
 
 
+async def _gc_spares_what_is_owned(stage: Stage) -> None:
+    await stage.driver.gc()
+    box = await stage.forked("owned", stage.sample.changed, "b")
+    must(await stage.driver.gc(dry_run=True) == (), "a dry run of `gc` names nothing that has an owner")
+    must(await stage.driver.gc() == (), "`gc` removes nothing that has an owner")
+    must((await stage.words(box.urls["a"]))[1] == "changed-b", "after `gc` a fork still serves")
+    await stage.driver.delete("owned")
+
+
 async def _nothing_is_up(stage: Stage) -> None:
     must(await stage.driver.baseline() is None, "before `up` there is no baseline")
     must(await stage.driver.list() == (), "and no sandbox")
+    must(await stage.driver.gc(dry_run=True) == (), "and nothing to remove")
     await _must_raise(BaselineError, stage.driver.create("early", ttl_s=TTL_S), "nothing can be created")
 
 
@@ -338,6 +348,7 @@ SHARED: Final[tuple[Check, ...]] = (
     Check("a planted fault answers 503 for one key", _planted_fault),
     Check("logs are each one's own", _logs_are_each_ones_own),
     Check("what does not exist is named", _unknown_things_are_named),
+    Check("`gc` spares what is owned", _gc_spares_what_is_owned),
 )
 ALONE: Final[tuple[Check, ...]] = (
     Check("before `up` there is nothing", _nothing_is_up),

@@ -18,6 +18,8 @@ A driver runs one baseline and any number of sandboxes beside it. What every dri
 * `window` waits until every record of requests that ended before the call has arrived. What could not be recorded
   is counted in `dropped`; a driver that cannot know must say 1, not 0.
 * `plant` makes the router answer 503 for one service and this key only, `None` takes the fault away.
+* `gc` removes what has no owner and nothing else; with `dry_run` it removes nothing, and names exactly what it would
+  remove at this moment.
 * After `down` nothing is left: no process, port, checkout, temporary file. Whoever dies, the same holds within
   the lease.
 
@@ -157,8 +159,8 @@ class Driver(Protocol):
     async def get(self, name: str) -> Sandbox: ...
     async def list(self) -> tuple[Sandbox, ...]: ...
     async def delete(self, name: str) -> None: ...
-    async def gc(self) -> tuple[str, ...]:
-        """Remove what nobody owns any more; the names of what was removed."""
+    async def gc(self, *, dry_run: bool = False) -> tuple[str, ...]:
+        """Remove what nobody owns any more; the names of what was removed, or (`dry_run`) only would be."""
         ...
 
     async def cursor(self) -> Cursor: ...

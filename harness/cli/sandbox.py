@@ -131,16 +131,25 @@ def delete(
 
 
 @app.command("gc")
-def gc(ctx: typer.Context, json: Json = False) -> None:
-    """Remove what nobody owns any more: leftovers of sandboxes that died or expired."""
-    removed = complete(_gc(place_of(ctx).workshop()))
+def gc(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what nobody owns any more: sandboxes that expired, and processes and checkouts that were left behind."""
+    from harness.runtime import collect
+
+    found = complete(collect(place_of(ctx).workshop(), dry_run=dry_run))
     out = Output(json=json)
     if json:
-        out.object({"removed": list(removed)})
+        out.object({"would_remove" if dry_run else "removed": list(found)})
         return
-    for name in removed:
+    for name in found:
         out.line(name)
-    out.note(f"removed {len(removed)}" if removed else "there was nothing to remove")
+    if dry_run:
+        out.note(f"would remove {len(found)}" if found else "there is nothing to remove")
+    else:
+        out.note(f"removed {len(found)}" if found else "there was nothing to remove")
 
 
 async def _create(
@@ -199,13 +208,6 @@ async def _delete(root: Path, names: list[str], out: Output) -> None:
                 out.object({"sandbox": name, "deleted": name in living})
             else:
                 out.note(f"deleted {name}" if name in living else f"there was no sandbox {name}")
-
-
-async def _gc(project: Project) -> tuple[str, ...]:
-    from harness.runtime import connected
-
-    async with connected(project) as driver:
-        return await driver.gc()
 
 
 def _announce(sources: Mapping[str, Source], out: Output) -> None:

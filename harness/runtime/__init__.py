@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.runtime.backlog_run import RunOptions, RunResult, run_backlog
 from harness.runtime.commit_check import JudgedCommit, check_commit
-from harness.runtime.connections import attached, connected, console_script, opened_store
+from harness.runtime.connections import attached, collect, connected, console_script, opened_store
 
 __all__ = [
     "JudgedCommit",
@@ -16,6 +16,7 @@ __all__ = [
     "RunResult",
     "attached",
     "check_commit",
+    "collect",
     "connected",
     "console_script",
     "opened_store",

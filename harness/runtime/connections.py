@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -54,6 +55,20 @@ async def attached(root: Path) -> AsyncIterator[Driver | None]:
     finally:
         if driver is not None:
             await driver.aclose()
+
+
+async def collect(project: Project, *, dry_run: bool) -> tuple[str, ...]:
+    """Remove what nobody owns any more; what was removed, or (`dry_run`) only would be."""
+    if not dry_run:
+        async with connected(project) as driver:
+            return await driver.gc()
+    from sandbox.local.guard import leftovers
+
+    async with attached(project.root) as running:
+        if running is not None:
+            return await running.gc(dry_run=True)
+    # A keeper that starts removes what an earlier one left, so none is started to ask.
+    return await asyncio.to_thread(leftovers, project.state / "local")
 
 
 @asynccontextmanager

@@ -108,13 +108,13 @@ class Checkouts:
         if (spare := self._taken_spare()) is not None:
             await asyncio.to_thread(_remove, spare.folder, spare.index)
 
-    async def sweep(self) -> tuple[str, ...]:
-        """Remove folders that belong to no checkout; their paths."""
+    async def sweep(self, *, dry_run: bool = False) -> tuple[str, ...]:
+        """Remove folders that belong to no checkout; their paths. `dry_run`: only tell."""
         if self._sparing is not None:
             await asyncio.wait([self._sparing])
         ours = {*self._entries, *([self._spare.folder.name] if self._spare else [])}
         strangers = [path for path in self._folder.glob("*") if path.name not in ours]
-        for path in strangers:
+        for path in () if dry_run else strangers:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         return tuple(map(str, strangers))
 

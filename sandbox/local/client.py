@@ -106,8 +106,8 @@ class KeeperDriver:
     async def delete(self, name: str) -> None:
         await self._call(wire.DELETE, wire.Arguments(name=name))
 
-    async def gc(self) -> tuple[str, ...]:
-        return await self._call(wire.GC, wire.Arguments())
+    async def gc(self, *, dry_run: bool = False) -> tuple[str, ...]:
+        return await self._call(wire.GC, wire.Arguments(dry_run=dry_run))
 
     async def cursor(self) -> Cursor:
         return await self._call(wire.CURSOR, wire.Arguments())

@@ -166,12 +166,14 @@ class LocalDriver:
         if self._up is not None:
             await self._up[1].delete(name)
 
-    async def gc(self) -> tuple[str, ...]:
+    async def gc(self, *, dry_run: bool = False) -> tuple[str, ...]:
         """End what has outlived its lease and remove folders that belong to nothing; also names, once, what an
-        earlier driver had left here."""
-        left, self._left = self._left, ()
-        reaped = await self.reap()
-        return (*left, *reaped, *await self._checkouts.sweep())
+        earlier driver had left here and went as this one was opened (`leftovers` names it before)."""
+        left: tuple[str, ...] = ()
+        if not dry_run:
+            left, self._left = self._left, ()
+        reaped = await self.reap(dry_run=dry_run)
+        return (*left, *reaped, *await self._checkouts.sweep(dry_run=dry_run))
 
     async def cursor(self) -> Cursor:
         return await self._running()[0].routes.cursor()
@@ -194,15 +196,16 @@ class LocalDriver:
     async def plant(self, name: str, service: str | None) -> None:
         await self._sandboxes(name).plant(name, service)
 
-    async def reap(self) -> tuple[str, ...]:
-        """End every sandbox, and the baseline, whose lease is over by the clock; their names."""
+    async def reap(self, *, dry_run: bool = False) -> tuple[str, ...]:
+        """End every sandbox, or the baseline, whose lease is over by the clock; their names. `dry_run`: only tell."""
         if self._up is None:
             return ()
         baseline, sandboxes = self._up
         if baseline.lease_ends is not None and baseline.lease_ends <= self._clock():
-            await self._down("the baseline's lease ended")
+            if not dry_run:
+                await self._down("the baseline's lease ended")
             return ("baseline",)
-        return await sandboxes.reap()
+        return await sandboxes.reap(dry_run=dry_run)
 
     async def tend(self) -> None:
         """One round of what is to be done all the time: the router's life and the times of log lines."""

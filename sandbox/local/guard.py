@@ -5,6 +5,7 @@ Held for as long as the driver lives, together with the lock on its state folder
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,6 +27,8 @@ from tasks.errors import SandboxError, StoreError
 
 _LEFT_BEHIND: Final = ("checkouts", "logs", "router", "git")
 """Folders below the state that live and die with one driver."""
+
+_LEDGER: Final = "started.jsonl"
 
 _LOCK_POLL_S: Final = 0.02
 _log = logging.getLogger(__name__)
@@ -42,7 +46,7 @@ class Guard:
         self._patience_s = patience_s
         self.owner = owner or secrets.token_hex(8)
         self.removed: tuple[str, ...] = ()
-        self._ledger = Ledger(state / "started.jsonl")
+        self._ledger = Ledger(state / _LEDGER)
         self._groups: set[int] = set()
         self._paths: list[Path] = [state / name for name in _LEFT_BEHIND]
         self._watchdog: subprocess.Popen[str] | None = None
@@ -120,21 +124,66 @@ class Guard:
             self._tell(line)
 
     def _clean(self) -> tuple[str, ...]:
-        owner, started = self._ledger.read()
-        removed = []
-        for process in started:
-            if process.still_runs:
-                os.killpg(process.pid, signal.SIGKILL)
-                removed.append(f"process {process.pid}")
-        if owner and (swept := watchdog.sweep(owner)):
-            removed.append(f"{swept} stray processes")
-        for name in _LEFT_BEHIND:
-            folder = self.state / name
-            if folder.is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
-                removed.append(str(folder))
-        (self.state / "started.jsonl").unlink(missing_ok=True)
-        return tuple(removed)
+        found = _Leftovers.of(self.state)
+        found.remove()
+        (self.state / _LEDGER).unlink(missing_ok=True)
+        return found.names
+
+
+def leftovers(state: Path) -> tuple[str, ...]:
+    """What the next driver on `state` will end and remove on entry; it stays as it is.
+
+    SandboxError while a driver holds the folder: what is there is that one's own.
+    """
+    if not state.is_dir():
+        return ()
+    lock = _locked(state, patience_s=0.0)
+    try:
+        return _Leftovers.of(state).names
+    finally:
+        os.close(lock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leftovers:
+    """What outlived its driver."""
+
+    owner: str
+    groups: tuple[int, ...]
+    strays: int
+    """Marked processes of other groups."""
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, state: Path) -> Self:
+        owner, started = Ledger(state / _LEDGER).read()
+        groups = tuple(process.pid for process in started if process.still_runs)
+        strays = sum(_group_of(pid) not in groups for pid in watchdog.marked(owner)) if owner else 0
+        folders = tuple(path for path in (state / name for name in _LEFT_BEHIND) if path.is_dir())
+        return cls(owner, groups, strays, folders)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        processes = [f"process {pid}" for pid in self.groups]
+        strays = [f"{self.strays} stray processes"] if self.strays else []
+        return (*processes, *strays, *map(str, self.folders))
+
+    def remove(self) -> None:
+        for pid in self.groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        if self.owner:
+            # Also where none was seen: one may have left its group meanwhile.
+            watchdog.sweep(self.owner)
+        for folder in self.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def _locked(state: Path, patience_s: float) -> int:

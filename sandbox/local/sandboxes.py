@@ -123,11 +123,12 @@ class Sandboxes:
         for ending in tuple(self._ending.get(name, ())):
             await asyncio.shield(ending)
 
-    async def reap(self) -> tuple[str, ...]:
-        """End what has outlived its lease; the names."""
+    async def reap(self, *, dry_run: bool = False) -> tuple[str, ...]:
+        """End what has outlived its lease; the names. `dry_run`: only tell."""
         now = self._clock()
         due = [box for box in self._boxes.values() if box.lease_ends <= now]
-        await asyncio.gather(*(self.end(box, "its lease ended") for box in due))
+        if not dry_run:
+            await asyncio.gather(*(self.end(box, "its lease ended") for box in due))
         return tuple(box.name for box in due)
 
     async def end_all(self, reason: str) -> None:

@@ -58,6 +58,7 @@ class Arguments:
     since: Cursor | float | None = None
     service: str | None = None
     sandbox: str | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ RENEW: Final[Call[Sandbox]] = Call("renew", ("name", "ttl_s"), Sandbox)
 GET: Final[Call[Sandbox]] = Call("get", ("name",), Sandbox)
 LIST: Final[Call[tuple[Sandbox, ...]]] = Call("list", (), tuple[Sandbox, ...])
 DELETE: Final[Call[None]] = Call("delete", ("name",), None)
-GC: Final[Call[tuple[str, ...]]] = Call("gc", (), tuple[str, ...])
+GC: Final[Call[tuple[str, ...]]] = Call("gc", ("dry_run",), tuple[str, ...])
 CURSOR: Final[Call[Cursor]] = Call("cursor", (), Cursor)
 WINDOW: Final[Call[Window]] = Call("window", ("name", "since"), Window)
 LOGS: Final[Call[tuple[LogLine, ...]]] = Call("logs", ("service", "sandbox", "since"), tuple[LogLine, ...])

@@ -318,7 +318,20 @@ def test_forks_that_cannot_be(shop: Shop, spurline: Spurline, fork: str, message
 
 
 def test_nothing_to_collect(shop: Shop, spurline: Spurline) -> None:
+    assert spurline("sandbox", "gc", "--dry-run", "--json", cwd=shop.root).objects == [{"would_remove": []}]
     assert spurline("sandbox", "gc", "--json", cwd=shop.root).objects == [{"removed": []}]
+
+
+def test_what_gc_would_remove_stays(shop: Shop, spurline: Spurline) -> None:
+    stray = shop.root / ".spurline" / "local" / "checkouts" / "stray"
+    stray.mkdir()
+    would = spurline("sandbox", "gc", "--dry-run", cwd=shop.root)
+    assert (would.code, would.out, would.err) == (0, f"{stray}\n", "would remove 1\n")
+    assert spurline("sandbox", "gc", "--dry-run", "--json", cwd=shop.root).objects == [{"would_remove": [str(stray)]}]
+    assert stray.is_dir()
+    did = spurline("sandbox", "gc", cwd=shop.root)
+    assert (did.code, did.out, did.err) == (0, f"{stray}\n", "removed 1\n")
+    assert not stray.exists()
 
 
 def test_a_service_that_dies_is_seen(shop: Shop, spurline: Spurline) -> None:
@@ -339,6 +352,8 @@ def test_a_service_that_dies_is_seen(shop: Shop, spurline: Spurline) -> None:
     asked = spurline("request", "GET", "/", cwd=shop.root)
     assert asked.code == 3
     assert "the baseline is not up" in asked.err
+    assert spurline("sandbox", "gc", "--dry-run", "--json", cwd=shop.root).objects == [{"would_remove": []}]
+    assert not list((shop.root / ".spurline" / "local").glob("started.jsonl")), "a dry run starts no keeper"
     assert spurline("sandbox", "gc", cwd=shop.root).code == 0  # there is a keeper again, and no baseline
     for arguments in (["show", "one"], ["create", "one"]):
         named = spurline("sandbox", *arguments, cwd=shop.root)

@@ -96,7 +96,7 @@ class StandIn:
     async def delete(self, name: str) -> None:
         raise NotImplementedError
 
-    async def gc(self) -> tuple[str, ...]:
+    async def gc(self, *, dry_run: bool = False) -> tuple[str, ...]:
         raise NotImplementedError
 
     async def plant(self, name: str, service: str | None) -> None:

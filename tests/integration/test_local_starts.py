@@ -319,6 +319,31 @@ async def test_leases_follow_the_drivers_clock(sample: Sample, tmp_path: Path) -
             await driver.get("x")
 
 
+async def test_a_dry_run_of_gc_names_what_gc_removes_and_removes_nothing(sample: Sample, tmp_path: Path) -> None:
+    now = 1000.0
+    async with LocalDriver(sample.repo, tmp_path / "state", clock=lambda: now) as driver:
+        await driver.up(system_of(), sample.base, lease_s=100)
+        await driver.create("over", ttl_s=10)
+        await driver.create("lives", ttl_s=20)
+        assert await driver.gc() == ()
+        stray = tmp_path / "state" / "checkouts" / "stray"
+        stray.mkdir()
+        now = 1010.0
+        named = await driver.gc(dry_run=True)
+        now = 1009.0  # before the driver itself sees that the lease has ended
+        assert named == ("over", str(stray))
+        assert stray.is_dir()
+        assert [box.name for box in await driver.list()] == ["lives", "over"]
+        now = 1010.0
+        assert await driver.gc() == named
+        assert not stray.exists()
+        now = 1100.0
+        named = await driver.gc(dry_run=True)
+        now = 1010.0
+        assert named == ("baseline",)
+        assert await driver.baseline() is not None
+
+
 async def test_who_brings_it_up_to_stay_wins(sample: Sample, tmp_path: Path) -> None:
     async with LocalDriver(sample.repo, tmp_path / "state", clock=lambda: 0.0) as driver:
         system = system_of()

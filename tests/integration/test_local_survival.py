@@ -18,6 +18,7 @@ import pytest
 from sandbox.driver import Source
 from sandbox.local.client import KeeperDriver, ensure_keeper, find_keeper
 from sandbox.local.driver import LocalDriver
+from sandbox.local.guard import leftovers
 from sandbox.local.socketpath import socket_path
 from sandbox.sample import Sample, make_sample
 from tasks.errors import SandboxError, SandboxGone
@@ -155,13 +156,34 @@ async def test_keeper_and_watchdog_killed_the_next_driver_cleans_up(
     reap(pid)
     assert below(state)
     assert list((state / "checkouts").iterdir())
+    before = {process.pid for process in below(state)}
+    named = leftovers(state)
+    assert sum("process" in what for what in named) >= 5
+    assert str(state / "checkouts") in named
+    assert {process.pid for process in below(state)} == before
+    assert list((state / "checkouts").iterdir())
     async with LocalDriver(sample.repo, state) as driver:
         assert not below(state / "checkouts")
         assert not (state / "checkouts").exists()
-        assert any("process" in what for what in await driver.gc())
+        with pytest.raises(SandboxError, match="another driver holds"):
+            leftovers(state)
+        assert await driver.gc(dry_run=True) == ()
+        assert await driver.gc() == named
         with pytest.raises(SandboxGone):
             await driver.get("forked")
     assert not below(state)
+
+
+async def test_a_keeper_names_what_it_would_remove(keeper: KeeperDriver, sample: Sample, state: Path) -> None:
+    await brought_up(keeper, sample)
+    assert await keeper.gc() == ()
+    stray = state / "checkouts" / "stray"
+    stray.mkdir()
+    assert await keeper.gc(dry_run=True) == (str(stray),)
+    assert stray.is_dir()
+    assert await keeper.gc() == (str(stray),)
+    assert not stray.exists()
+    assert (await keeper.get("forked")).forks["b"].alive
 
 
 async def test_a_killed_watchdog_is_replaced(keeper: KeeperDriver, sample: Sample, state: Path) -> None:
