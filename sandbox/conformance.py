@@ -301,6 +301,22 @@ async def _nothing_is_up(stage: Stage) -> None:
     await _must_raise(BaselineError, stage.driver.create("early", ttl_s=TTL_S), "nothing can be created")
 
 
+async def _up_tells_how_far_it_is(stage: Stage) -> None:
+    must(await stage.driver.starts() == (), "before `up` nothing starts")
+    coming = asyncio.create_task(stage.driver.up(stage.sample.system, stage.sample.slow))
+    seen: dict[str, list[str]] = {}
+    while not coming.done():
+        for start in await stage.driver.starts():
+            seen.setdefault(start.service, []).append(start.state)
+        await asyncio.sleep(0.01)
+    await coming
+    must(set(seen) == set(stage.sample.system.services), "while `up` is under way every service is told of")
+    must(seen["b"][0] == "starting", "a service that is not ready is told to be starting")
+    must(all(states == sorted(states, key=("starting", "ready").index) for states in seen.values()), "and moves on")
+    must(await stage.driver.starts() == (), "after `up` nothing starts any more")
+    await stage.driver.down()
+
+
 async def _sick_baseline_is_named(stage: Stage) -> None:
     error = await _must_raise(
         BaselineError,
@@ -309,6 +325,7 @@ async def _sick_baseline_is_named(stage: Stage) -> None:
     )
     must("'b'" in str(error) and "no more tea" in str(error), "it names the service and shows its last lines")
     must(await stage.driver.baseline() is None, "and leaves nothing up")
+    must(await stage.driver.starts() == (), "nor starting")
 
 
 async def _down_ends_all(stage: Stage) -> None:
@@ -352,6 +369,7 @@ SHARED: Final[tuple[Check, ...]] = (
 )
 ALONE: Final[tuple[Check, ...]] = (
     Check("before `up` there is nothing", _nothing_is_up),
+    Check("`up` tells how far it is", _up_tells_how_far_it_is),
     Check("a baseline that does not come up is a BaselineError", _sick_baseline_is_named),
     Check("after `down` nothing is left", _down_ends_all),
     Check("a baseline's lease ends", _baseline_lease_ends),

@@ -6,6 +6,7 @@ A driver runs one baseline and any number of sandboxes beside it. What every dri
   lease ran out every call on its name raises `SandboxGone`, until it is created anew, with a new key.
 * `up` returns when every service is ready, or raises `BaselineError` that names the service and shows its last log
   lines. Called again with the same system and commit it returns the running baseline; with another one it raises.
+  While it is under way `starts` tells how far each service has got; before and after it tells nothing.
 * `create` makes a sandbox without forks: requests with its key are served by the baseline. The name is the
   caller's; a live name raises `SandboxTaken`.
 * `fork` starts what is named, waits until all of it is ready, and only then moves the routes, all of them at once:
@@ -62,6 +63,17 @@ class Running:
     pid: int | None
     ready_s: float | None
     """How long its start took, None for a service that ran already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How far one service has got of a baseline that is coming up."""
+
+    service: str
+    state: Literal["building", "starting", "awaited", "ready"]
+    """In this order; `awaited`: it runs elsewhere, and has not answered yet."""
+    took_s: float | None
+    """How long it has been in this state; of a ready one how long its start took, None for one that ran already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,7 @@ class Driver(Protocol):
     """See the module's text for what each method promises."""
 
     async def up(self, system: System, commit: str, *, lease_s: float | None = None) -> Baseline: ...
+    async def starts(self) -> tuple[Start, ...]: ...
     async def baseline(self) -> Baseline | None: ...
     async def hold(self, *, lease_s: float) -> None:
         """Renew the baseline's lease, where it has one."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -21,8 +20,6 @@ from harness.settings import Project
 from sandbox.driver import Baseline, Driver
 
 app = noun("Start, stop and look at the baseline: the shared, stable version of every service.")
-
-_PATIENCE_S: Final = 5.0
 
 
 @app.command("up")
@@ -56,47 +53,27 @@ async def _up(project: Project, rev: str, out: Output) -> None:
 
     commit = await (await repository_of(project, out)).resolve(rev)
     async with connected(project) as driver:
-        before = await driver.baseline()
-        baseline = await _start(driver, project, commit, out, fresh=before is None)
-        if before is not None:
-            out.note(f"the baseline runs already, version {baseline.version[:12]}")
+        if await driver.baseline() is None:
+            baseline = await _start(driver, project, commit, out)
         else:
-            for line in _starts(baseline):
-                out.note(line)
+            baseline = await driver.up(project.system(), commit)
+            out.note(f"the baseline runs already, version {baseline.version[:12]}")
         _show(baseline, out)
 
 
-async def _start(driver: Driver, project: Project, commit: str, out: Output, *, fresh: bool) -> Baseline:
+async def _start(driver: Driver, project: Project, commit: str, out: Output) -> Baseline:
+    from harness.cli.starting import Starting
+    from harness.runtime.starting import brought_up
+
     system = project.system()
-    if fresh:
-        out.note(f"starting {', '.join(system.services)} from commit {commit[:12]}")
+    out.note(f"starting {', '.join(system.services)} from commit {commit[:12]}")
     try:
-        async with _patience(out):
-            return await driver.up(system, commit)
+        with Starting(out) as starting:
+            return await brought_up(driver, system, commit, starting.feed)
     except asyncio.CancelledError:
-        if fresh:
-            await driver.down()
-            out.note("nothing was left running")
+        await driver.down()
+        out.note("nothing was left running")
         raise
-
-
-@asynccontextmanager
-async def _patience(out: Output) -> AsyncIterator[None]:
-    """Say now and then that it still goes on."""
-
-    async def remind() -> None:
-        began = time.monotonic()
-        while True:
-            await asyncio.sleep(_PATIENCE_S)
-            out.note(Styled(f"still starting after {span(time.monotonic() - began)}", "dim"))
-
-    task = asyncio.create_task(remind(), name="patience of `baseline up`")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _down(root: Path, out: Output) -> None:
@@ -130,12 +107,6 @@ async def _status(root: Path, out: Output) -> bool:
         out.line("the baseline is not up")
         out.note("hint: `spurline baseline up` starts it")
     return False
-
-
-def _starts(baseline: Baseline) -> list[str]:
-    """How long each start took, the quickest first."""
-    started = [(running.ready_s, running.service) for running in baseline.services.values() if running.ready_s]
-    return [f"  {service} ready after {ready_s:.2f} s" for ready_s, service in sorted(started)]
 
 
 def _show(baseline: Baseline, out: Output) -> None:

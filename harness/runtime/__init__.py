@@ -1,7 +1,8 @@
 """Where concrete parts meet: the only package that knows which class fulfils which port.
 
-`connections` opens what several commands share, `backlog_run` works a backlog with the `crew`, `commit_check` judges
-one commit. Heavy parts are imported where they are used: a command pays only for what it needs.
+`connections` opens what several commands share, `starting` watches a baseline come up, `backlog_run` works a backlog
+with the `crew`, `commit_check` judges one commit. Heavy parts are imported where they are used: a command pays only for
+what it needs.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.runtime.starting import StartLog, brought_up
 from harness.settings import FILE_NAME, STATE_NAME, Project, read_project
 from sandbox.driver import Driver
 from tasks.errors import UsageError
@@ -88,7 +89,9 @@ async def baseline_of(project: Project, driver: Driver, commit: str, narrate: Na
     was_up = await driver.baseline() is not None
     if not was_up:
         narrate(f"starting the baseline from commit {commit[:12]}")
-    await driver.up(project.system(), commit, lease_s=project.settings.baseline.ttl)
+        await brought_up(driver, project.system(), commit, StartLog(narrate), lease_s=project.settings.baseline.ttl)
+    else:
+        await driver.up(project.system(), commit, lease_s=project.settings.baseline.ttl)
     try:
         yield
     finally:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
-from sandbox.driver import Baseline, Running, Source
+from sandbox.driver import Baseline, Running, Source, Start
 from sandbox.local import readiness
 from sandbox.local.guard import Guard
 from sandbox.local.logfile import LogFile
@@ -36,11 +38,15 @@ class LocalBaseline:
         self._logs = folder / "logs" / "baseline"
         self._workloads: dict[str, Workload] = {}
         self._outside: dict[str, tuple[str, int]] = {}
+        self._reached: dict[str, tuple[Literal["building", "starting", "awaited"], float]] = {}
+        """What each service that is not ready has come to, and when by the monotonic clock."""
         self._health: asyncio.Task[dict[str, bool]] | None = None
 
     async def start(self) -> None:
         """Router up, then all services at once. BaselineError names the one that failed; nothing is left then."""
         ports: dict[str, int] = {}
+        for service in self.system.services.values():
+            self._reach(service, "awaited" if service.url else "building" if service.build else "starting")
         try:
             for service in self.system.services.values():
                 if service.url is None:
@@ -54,6 +60,10 @@ class LocalBaseline:
         except BaseException:
             await unsplit(self._abandon(ports))
             raise
+
+    def starts(self) -> tuple[Start, ...]:
+        """How far each service has got on the way up."""
+        return tuple(map(self._start_of, self.system.services))
 
     async def stop(self) -> None:
         """End every service, then the router."""
@@ -91,10 +101,24 @@ class LocalBaseline:
     def _all_services(self) -> list[Service]:
         return list(self.system.services.values())
 
+    def _reach(self, service: Service, state: Literal["building", "starting", "awaited"]) -> None:
+        self._reached[service.name] = (state, time.monotonic())
+
+    def _start_of(self, name: str) -> Start:
+        if name in self._reached:
+            state, since = self._reached[name]
+            return Start(name, state, time.monotonic() - since)
+        workload = self._workloads.get(name)
+        return Start(name, "ready", workload.ready_s if workload is not None else None)
+
     async def _start(self, service: Service, port: int) -> None:
         if service.url is not None:
             await self._await_outside(service)
-            return
+        else:
+            await self._launch(service, port)
+        del self._reached[service.name]
+
+    async def _launch(self, service: Service, port: int) -> None:
         try:
             self._workloads[service.name] = await self._launcher.start(
                 service,
@@ -102,6 +126,7 @@ class LocalBaseline:
                 address=lambda neighbour: self.address(service.name, neighbour),
                 log=LogFile(self._logs / f"{service.name}.log"),
                 port=port,
+                on_built=lambda: self._reach(service, "starting"),
             )
         except NotStarted as failure:
             raise BaselineError(_with_log(failure), hint=failure.hint) from failure

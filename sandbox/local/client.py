@@ -18,7 +18,7 @@ from typing import Final, Self, TypeVar
 import httpx
 
 from sandbox.confinement import scrubbed
-from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Window
+from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Start, Window
 from sandbox.local import wire
 from sandbox.local.socketpath import socket_path
 from sandbox.service import System
@@ -76,6 +76,9 @@ class KeeperDriver:
 
     async def up(self, system: System, commit: str, *, lease_s: float | None = None) -> Baseline:
         return await self._call(wire.UP, wire.Arguments(system=system, commit=commit, lease_s=lease_s))
+
+    async def starts(self) -> tuple[Start, ...]:
+        return await self._call(wire.STARTS, wire.Arguments())
 
     async def baseline(self) -> Baseline | None:
         return await self._call(wire.BASELINE, wire.Arguments())

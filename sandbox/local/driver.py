@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from sandbox.confinement import confinement
-from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Window
+from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Start, Window
 from sandbox.local.baseline import LocalBaseline
 from sandbox.local.box import gone
 from sandbox.local.cages import Cages
@@ -75,6 +75,8 @@ class LocalDriver:
         )
         self._life = asyncio.Lock()
         self._up: tuple[LocalBaseline, Sandboxes] | None = None
+        self._coming: LocalBaseline | None = None
+        """The baseline that is on its way up."""
         self._ended: dict[str, str] = {}
         self._left: tuple[str, ...] = ()
         self._tenders: tuple[asyncio.Task[None], ...] = ()
@@ -127,6 +129,9 @@ class LocalDriver:
             else:
                 self._up = await self._raise(system, version, lease_s)
             return await self._up[0].view()
+
+    async def starts(self) -> tuple[Start, ...]:
+        return self._coming.starts() if self._coming is not None else ()
 
     async def baseline(self) -> Baseline | None:
         return await self._up[0].view() if self._up is not None else None
@@ -218,8 +223,11 @@ class LocalDriver:
             log.note()
 
     async def _raise(self, system: System, version: str, lease_s: float | None) -> tuple[LocalBaseline, Sandboxes]:
-        baseline = LocalBaseline(system, version, self._launcher, self._guard, self._state)
-        await baseline.start()
+        self._coming = baseline = LocalBaseline(system, version, self._launcher, self._guard, self._state)
+        try:
+            await baseline.start()
+        finally:
+            self._coming = None
         self._checkouts.keep_spare(version)
         baseline.lease_ends = None if lease_s is None else self._clock() + lease_s
         folder = self._state / "logs" / "sandboxes"

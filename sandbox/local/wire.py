@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Window
+from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Start, Window
 from sandbox.service import System
 from tasks import errors
 from tasks.errors import ForkError, SandboxError, SpurlineError
@@ -71,6 +71,7 @@ class Call(Generic[T]):
 
 
 UP: Final[Call[Baseline]] = Call("up", ("system", "commit", "lease_s"), Baseline)
+STARTS: Final[Call[tuple[Start, ...]]] = Call("starts", (), tuple[Start, ...])
 BASELINE: Final[Call[Baseline | None]] = Call("baseline", (), Baseline | None)
 HOLD: Final[Call[None]] = Call("hold", ("lease_s",), None)
 DOWN: Final[Call[None]] = Call("down", (), None)
@@ -86,7 +87,7 @@ WINDOW: Final[Call[Window]] = Call("window", ("name", "since"), Window)
 LOGS: Final[Call[tuple[LogLine, ...]]] = Call("logs", ("service", "sandbox", "since"), tuple[LogLine, ...])
 PLANT: Final[Call[None]] = Call("plant", ("name", "service"), None)
 ALL_CALLS: Final[tuple[Call[Any], ...]] = (
-    *(UP, BASELINE, HOLD, DOWN, CREATE, FORK, RENEW, GET, LIST, DELETE, GC, CURSOR, WINDOW, LOGS, PLANT),
+    *(UP, STARTS, BASELINE, HOLD, DOWN, CREATE, FORK, RENEW, GET, LIST, DELETE, GC, CURSOR, WINDOW, LOGS, PLANT),
 )
 
 

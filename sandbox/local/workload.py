@@ -115,9 +115,11 @@ class Launcher:
         log: LogFile,
         port: int | None = None,
         confined: bool = False,
+        on_built: Callable[[], None] | None = None,
     ) -> Workload:
         """Start and wait. Raises NotStarted, CheckoutError, SandboxError. A `port` of the caller's is given back too
-        when the workload stops or fails. What is `confined` is built and run in a cage, where one can be made."""
+        when the workload stops or fails. What is `confined` is built and run in a cage, where one can be made.
+        `on_built` is told when a build has ended."""
         port = self._ports.take() if port is None else port
         checkout: Checkout | None = None
         process: Process | None = None
@@ -129,6 +131,8 @@ class Launcher:
             cage, build_cage = self._caged(service, checkout, folder) if confined else (None, None)
             setting = _Setting(service, folder / service.cwd, env, port, address, log, cage, build_cage)
             build_s = await self._build(setting)
+            if service.build is not None and on_built is not None:
+                on_built()
             process = self._spawn(setting)
             ready_s = await self._wait(setting, process)
             workload = Workload(service, source, port, process, checkout, ready_s, build_s)

@@ -74,6 +74,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, spurline: Spurline) -> Iterat
     git(root, "reset", "-q", "--hard", base)
     up = spurline("baseline", "up", cwd=root)
     assert up.code == 0, up.err
+    assert sorted(line.split()[0] for line in up.err.splitlines() if "ready after" in line) == ["a", "b", "c", "old"]
     try:
         yield Shop(root, base, changed, crashing, endless)
     finally:

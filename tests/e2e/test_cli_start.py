@@ -50,6 +50,22 @@ def test_help_names_the_commands_but_not_the_hidden_one(spurline: Spurline, tmp_
     assert done.err == ""
 
 
+def test_a_baseline_that_comes_up_tells_how_far_it_is_and_stdout_is_data(
+    spurline: Spurline, make_repo: MakeRepo
+) -> None:
+    root = make_repo({"spurline.yaml": SETTINGS.replace("web: {", 'web: {build: "sleep 1", ')})
+    up = spurline("baseline", "up", "--json", cwd=root)
+    try:
+        assert up.code == 0, up.err
+        (document,) = up.objects
+        assert document["up"] is True
+        told = [line for line in up.err.splitlines() if line.startswith("  web ")]
+        assert told[0] == "  web building"
+        assert told[-1].startswith("  web ready after ")
+    finally:
+        spurline("baseline", "down", cwd=root)
+
+
 def test_version(spurline: Spurline, tmp_path: Path) -> None:
     done = spurline("--version", cwd=tmp_path)
     assert (done.code, done.out.split()[0]) == (0, "spurline")

@@ -100,6 +100,21 @@ def test_a_narrow_terminal_breaks_nothing(script: Path, root: Path, columns: int
     assert text
 
 
+def test_a_baseline_that_comes_up_is_a_list_of_its_services(script: Path, make_repo: MakeRepo) -> None:
+    command = 'command: ["python3", "-m", "http.server", "${port}"]'
+    services = f"{{web: {{{command}}}, api: {{{command}}}}}"
+    root = make_repo({"spurline.yaml": f"project: t\nbaseline:\n  entry: web\n  services: {services}\n"})
+    code, text = on_terminal(script, "baseline", "up", cwd=root, columns=100, env={})
+    on_terminal(script, "baseline", "down", cwd=root, columns=100, env={})
+    assert code == 0
+    shown = _STYLES.sub("", text)
+    assert re.search(r"^.*  web  starting \d+\.\d s$", shown, re.MULTILINE)
+    # What was drawn last stays above the data.
+    last = shown.rpartition("web  ready after ")[2]
+    assert re.match(r"\d+\.\d\d s\n  api  ready after \d+\.\d\d s\n", last)
+    assert "baseline  healthy" in last
+
+
 def test_a_terminal_that_knows_only_ascii(script: Path, root: Path) -> None:
     (root / "tickets" / "c.md").write_text("---\nid: c\ntitle: Grüße → 茶\n---\n")
     code, text = on_terminal(

@@ -31,7 +31,7 @@ from harness.agents.meter import Meter, OpenMeter
 from harness.agents.rehearsal.server import serve_rehearsal
 from harness.agents.transcript import Transcript, read
 from harness.settings import AgentSettings
-from sandbox.driver import Baseline, Cursor, Fork, LogLine, Sandbox, Source, Window
+from sandbox.driver import Baseline, Cursor, Fork, LogLine, Sandbox, Source, Start, Window
 from sandbox.exchanges import Exchange
 from sandbox.hops import Hop
 from sandbox.keys import RoutingKey
@@ -94,6 +94,9 @@ class StandIn:
         raise NotImplementedError
 
     async def delete(self, name: str) -> None:
+        raise NotImplementedError
+
+    async def starts(self) -> tuple[Start, ...]:
         raise NotImplementedError
 
     async def gc(self, *, dry_run: bool = False) -> tuple[str, ...]:

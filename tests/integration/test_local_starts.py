@@ -299,6 +299,28 @@ async def test_a_tcp_service_cannot_be_forked(sample: Sample, tmp_path: Path) ->
             await driver.fork("x", {"b": Source(commit=sample.changed)})
 
 
+async def test_what_is_built_and_what_runs_elsewhere_are_told_apart(sample: Sample, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    system = system_of(build=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        outside = Service(name="out", url=f"tcp://127.0.0.1:{elsewhere.getsockname()[1]}", protocol="tcp")
+        system = replace(system, services={**system.services, "out": outside})
+        async with LocalDriver(sample.repo, tmp_path / "state") as driver:
+            coming = asyncio.create_task(driver.up(system, sample.base))
+            seen: dict[str, list[str]] = {"b": [], "out": []}
+            while not coming.done():
+                for start in await driver.starts():
+                    if start.state not in seen[start.service]:
+                        seen[start.service].append(start.state)
+                if seen["out"][-1:] == ["ready"]:
+                    go.touch()
+                await asyncio.sleep(0.005)
+            await coming
+            assert seen["b"][:2] == ["building", "starting"]
+            assert seen["out"] == ["awaited", "ready"]
+            assert await driver.starts() == ()
+
+
 async def test_leases_follow_the_drivers_clock(sample: Sample, tmp_path: Path) -> None:
     now = 1000.0
     async with LocalDriver(sample.repo, tmp_path / "state", clock=lambda: now) as driver:
