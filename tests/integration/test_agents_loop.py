@@ -153,8 +153,10 @@ class Stage:
         )
 
     @asynccontextmanager
-    async def rehearsing(self) -> AsyncIterator[None]:
-        async with serve_rehearsal(self.folder / "recordings") as self.base_url:
+    async def rehearsing(self, *copies: str) -> AsyncIterator[None]:
+        """The rehearsal server; `copies` are tickets that play the recording of `one`."""
+        recordings = self.folder / "recordings"
+        async with serve_rehearsal(recordings, copies=dict.fromkeys(copies, "one")) as self.base_url:
             yield
 
     def agent(self, meter: Meter | None = None) -> AbstractAsyncContextManager[Agent]:
@@ -544,13 +546,12 @@ async def test_a_hundred_agents_at_once(stage: Stage) -> None:
         {"id": "lost", "say": "Lost."},
         DONE,
     )
-    async with stage.rehearsing(), stage.agent() as agent:
+    copies = [f"one.{nth:03d}" for nth in range(100)]
+    async with stage.rehearsing(*copies), stage.agent() as agent:
         faults = [{"status": 529}, {"status": 429, "retry_after": 0.1}, {"cut": True}]
         async with httpx.AsyncClient() as http:
             await http.post(f"{stage.base_url}/_faults", json={"next": faults * 3})
-        ended = await asyncio.gather(
-            *(agent.generate(stage.work(f"one.{copy:03d}"), f"Ticket one.{copy:03d}: x") for copy in range(100))
-        )
+        ended = await asyncio.gather(*(agent.generate(stage.work(copy), f"Ticket {copy}: x") for copy in copies))
     assert ended == [Generated("done", "Done.")] * 100
 
 
