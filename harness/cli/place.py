@@ -79,17 +79,34 @@ def prepare_state(state: Path) -> None:
         ignore = state / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")
-        # Only a write tells: permission bits say nothing to root, or on a read-only or full file system.
-        with tempfile.TemporaryFile(dir=state) as probe:
-            probe.write(b"0" * 4096)
-            probe.flush()
+        _try_to_write(state)
     except OSError as error:
-        raise UsageError(f"{state} cannot be written: {error.strerror}", hint=_state_hint(error, state)) from None
+        raise _unwritable(state, error) from None
 
 
-def _state_hint(error: OSError, state: Path) -> str:
+def prepare_folder(folder: Path) -> None:
+    """Make a folder for what a command hands out, and see that it can be written. UsageError where it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _try_to_write(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _try_to_write(folder: Path) -> None:
+    # Only a write tells: permission bits say nothing to root, or on a read-only or full file system.
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b"0" * 4096)
+        probe.flush()
+
+
+def _unwritable(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"{folder} cannot be written: {error.strerror}", hint=_way_out(error, folder))
+
+
+def _way_out(error: OSError, folder: Path) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
-        return f"{state.name} must be a folder: move the file away"
+        return f"{folder.name} must be a folder: move the file away"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space on that disk"
     return "give yourself the right to write there, or use a copy of the repository that is yours"

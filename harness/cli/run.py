@@ -12,6 +12,7 @@ from harness.cli.app import single
 from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Output
+from harness.cli.place import prepare_folder
 from harness.settings import Project
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def run(
     ] = None,
     rev: Annotated[str, typer.Option("--rev", metavar="REV", help="The base commit.")] = "HEAD",
     record: Annotated[
-        Path | None, typer.Option("--record", metavar="DIR", help="Write what the agents did as recordings.")
+        Path | None,
+        typer.Option("--record", metavar="DIR", help="Write what the agents did as recordings, for a rehearsal."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -45,6 +47,8 @@ def run(
     from harness.runtime import RunOptions
 
     project = place_of(ctx).workshop()
+    if record is not None:
+        prepare_folder(record)
     options = RunOptions(tickets=tuple(ticket or ()), agents=agents, copies=copies, rev=rev, record=record)
     raise typer.Exit(complete(work(project, options, Output(json=json))))
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.runtime.connections import Narrator, baseline_of, connected, opened_store, project_at
+from harness.runtime.recordings import record_run, refuse_existing
 from harness.settings import Project
-from tasks.errors import CheckoutError
+from tasks.errors import CheckoutError, EnvironmentFault
 from tasks.events import Event
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ async def run_backlog(project: Project, options: RunOptions, listen: Listener, n
     base = await repository.resolve(options.rev)
     project = await project_at(project, repository, base)
     backlog = await _backlog(project, options, repository, base, narrate)
+    if options.record is not None:
+        refuse_existing(options.record, backlog)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened_store(project))
         driver = await stack.enter_async_context(connected(project))
@@ -82,7 +85,7 @@ async def run_backlog(project: Project, options: RunOptions, listen: Listener, n
         journal.listen(listen)
         await runs.begin(row, backlog.tickets)
         journal.emit("run.started", None, {"base": base, "tickets": [ticket.id for ticket in backlog]})
-        state = "interrupted"
+        state, recorded = "interrupted", True
         try:
             async with crew(
                 project, row, repository, database, driver, journal, backlog, agents=options.agents
@@ -91,18 +94,18 @@ async def run_backlog(project: Project, options: RunOptions, listen: Listener, n
             state = "finished"
         finally:
             await runs.end(row.id, state)
-        agents = await runs.agents(row.id)
-        result = RunResult(
+            agents = await runs.agents(row.id)
+            if options.record is not None:
+                # A run that broke off was paid for as well: what had ended is kept.
+                recorded = await record_run(project, agents, options.record, narrate)
+        return RunResult(
             run=row.id,
             tickets=tally(agents),
             agents=agents,
             cost_usd=sum(agent.cost_usd for agent in agents),
             seconds=time.time() - row.started_at,
-            exit_code=_exit_code(endings),
+            exit_code=_exit_code(endings) if recorded else EnvironmentFault.exit_code,
         )
-        if options.record is not None:
-            _write_recordings(project, row.id, backlog, options.record, narrate)
-        return result
 
 
 async def _backlog(
@@ -148,15 +151,3 @@ def _exit_code(endings: tuple[Ending, ...]) -> int:
     if any(ending.environment for ending in endings):
         return 3
     return 0 if all(ending.state == "verified" for ending in endings) else 1
-
-
-def _write_recordings(project: Project, run: str, backlog: Backlog, folder: Path, narrate: Narrator) -> None:
-    from harness.agents.rehearsal.record import recording_of, write_recording
-    from harness.agents.transcript import Transcript
-
-    for ticket in backlog:
-        transcript = Transcript.open(project.state / "transcripts", run, ticket.id)
-        if any(entry.origin == "agent" for entry in transcript.entries):
-            path = folder / f"{ticket.id}.yaml"
-            write_recording(recording_of(ticket.id, transcript.entries), path)
-            narrate(f"recorded {path}")

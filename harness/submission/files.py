@@ -45,7 +45,7 @@ def put(path: Path, content: bytes) -> str:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise StoreError(
-            f"the record {str(path)!r} cannot be written: {error.strerror}", hint="free some space and resume the run"
+            f"{path} cannot be written: {error.strerror}", hint="see to that folder and the space on its disk"
         ) from error
     return str(path)
 

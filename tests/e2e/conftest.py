@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,13 @@ Spurline = Callable[..., Ran]
 
 @pytest.fixture(scope="session")
 def spurline() -> Spurline:
-    """Run `spurline ARGUMENTS…` in the folder `cwd` to its end, off a terminal."""
+    """Run `spurline ARGUMENTS…` in the folder `cwd` to its end, off a terminal; `env` comes on top of the usual."""
 
-    def run(*arguments: str, cwd: Path, timeout_s: float = 60.0) -> Ran:
+    def run(*arguments: str, cwd: Path, timeout_s: float = 60.0, env: Mapping[str, str] | None = None) -> Ran:
         done = subprocess.run(
             [SCRIPT, *arguments],
             cwd=cwd,
-            env=environment(),
+            env={**environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,

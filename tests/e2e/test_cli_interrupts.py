@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from uuid import uuid4
 
 import psutil
 import pytest
+
+from tests.processes import wait_for
 
 Spurline = Callable[..., Any]
 MakeRepo = Callable[[Mapping[str, str]], Path]
@@ -44,14 +46,6 @@ def processes_with(mark: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
-
-
-def wait_for(text: str, stream: IO[str]) -> str:
-    """Read lines until one holds `text`."""
-    for line in stream:
-        if text in line:
-            return line
-    raise AssertionError(f"the stream ended without {text!r}")
 
 
 def start(script: Path, *arguments: str, cwd: Path) -> subprocess.Popen[str]:

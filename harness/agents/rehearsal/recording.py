@@ -27,6 +27,8 @@ from tasks.errors import ConfigError
 from tasks.ticket import Frozen, SafeId
 from tasks.yamlfile import parse, read_text, validate
 
+RareStop = Literal["max_tokens", "refusal", "pause_turn", "model_context_window_exceeded"]
+
 
 def _regular(expression: str) -> str:
     try:
@@ -64,7 +66,7 @@ class Turn(Frozen):
     say: str = ""
     use: tuple[ToolCall, ...] = ()
     next: tuple[Branch, ...] = ()
-    stop: Literal["max_tokens", "refusal", "pause_turn"] | None = None
+    stop: RareStop | None = None
     """How the turn stops, where it is to stop in a rare manner."""
 
     @property
@@ -103,7 +105,12 @@ class Recording(Frozen):
 
 def read_recording(path: Path) -> Recording:
     """The recording in the file. ConfigError names file, line and key of the first thing that is wrong with it."""
-    data = parse(read_text(path), path)
+    return recording_in(read_text(path), path)
+
+
+def recording_in(text: str, path: Path) -> Recording:
+    """The recording in `text`, which is or would be that of the file."""
+    data = parse(text, path)
     recording = validate(data, Recording, path)
     ids = [turn.id for turn in recording.turns if turn.id is not None]
     for index, turn in enumerate(recording.turns):
