@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -31,6 +32,12 @@ _SAFE: Final = (
 )
 
 
+# git does not always say why it could not write; where the reason is another one, it does.
+_FULL: Final = re.compile(
+    r"No space left|Disk quota exceeded|Out of diskspace|unable to write(?! .*: )|failed to write(?! .*: )"
+)
+
+
 class GitFailed(CheckoutError):
     """git ended with an error; `words` is what it said."""
 
@@ -40,7 +47,7 @@ class GitFailed(CheckoutError):
 
     @property
     def disk_is_full(self) -> bool:
-        return "No space left" in self.words or "Disk quota exceeded" in self.words
+        return _FULL.search(self.words) is not None
 
     @property
     def not_a_repository(self) -> bool:

@@ -18,8 +18,14 @@ Signals (pause, drain, out of budget) are not errors and are not here.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import ClassVar
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether it is the disk, or our share of it, that has no room left: no defect, and nobody's but its user's."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class SpurlineError(Exception):

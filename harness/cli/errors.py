@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from tasks.errors import EnvironmentFault, ForkError, SpurlineError
+from tasks.errors import EnvironmentFault, ForkError, SpurlineError, disk_is_full
 from tasks.text import plain
 
 INTERRUPTED: Final = 130
@@ -100,6 +102,10 @@ def _usage(error: Exception) -> Failure:
 
 def _system(error: OSError, argv: Sequence[str]) -> Failure:
     """The operating system refused: named with its file, where it has one; a crash where it has none."""
+    if error.filename is None and disk_is_full(error):
+        # Written to, not opened: the system does not say which file it was.
+        places = ", or ".join(dict.fromkeys(map(str, (Path.cwd(), tempfile.gettempdir()))))
+        return Failure("system", f"the disk is full: that of {places}", "free some space", EnvironmentFault.exit_code)
     if error.filename is None or error.strerror is None:
         return _crash(error, argv)
     message = f"{os.fsdecode(error.filename)}: {error.strerror}"

@@ -7,13 +7,12 @@ What is refused here is refused before anything is started: a folder that is no 
 from __future__ import annotations
 
 import asyncio
-import errno
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import UsageError
+from tasks.errors import UsageError, disk_is_full
 
 if TYPE_CHECKING:
     from harness.cli.output import Output
@@ -107,6 +106,6 @@ def _unwritable(folder: Path, error: OSError) -> UsageError:
 def _way_out(error: OSError, folder: Path) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"{folder.name} must be a folder: move the file away"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_is_full(error):
         return "free some space on that disk"
     return "give yourself the right to write there, or use a copy of the repository that is yours"

@@ -19,7 +19,7 @@ from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
 from harness.store.journal import IllegalMove
 from sandbox.driver import Driver
-from tasks.errors import EnvironmentFault, SpurlineError
+from tasks.errors import EnvironmentFault, SpurlineError, disk_is_full
 from tasks.states import FinalState, is_final
 from tasks.text import one_line
 from tasks.ticket import Ticket
@@ -138,6 +138,9 @@ class Supervisor:
             # A port's own TimeoutError is a defect, unless it is this ticket's time that is over.
             if isinstance(error, TimeoutError) and limit.expired():
                 return await self._end(ticket, "failed", f"out of budget: {self._ticket_s / 60:g} minutes are over")
+            if isinstance(error, OSError) and disk_is_full(error):
+                reason = f"the disk is full: {error.filename or 'that of .spurline/ or of the temporary files'}"
+                return await self._end(ticket, "error", reason, environment=True)
             self._on_crash(ticket.id, traceback.format_exc())
             return await self._end(ticket, "error", f"a defect of Spurline: {one_line(repr(error), 300)}")
         finally:

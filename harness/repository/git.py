@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.git import GitFailed, run_git
-from tasks.errors import CheckoutError
+from tasks.errors import CheckoutError, SpurlineError, StoreError
+from tasks.text import one_line
 
 AGENT_NAME: Final = "Spurline agent"
 AGENT_EMAIL: Final = "agent@spurline.invalid"
@@ -101,7 +102,7 @@ async def make_own(places: Places, folder: Path) -> None:
 
 
 async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None, data: bytes | None = None) -> bytes:
-    """Run git as Spurline's agent. CheckoutError in git's own words, with the way out."""
+    """Run git as Spurline's agent. CheckoutError in git's own words, with the way out; StoreError for a full disk."""
     try:
         return await run_git(arguments, env={**_IDENTITY, **(env or {})}, data=data)
     except GitFailed as failed:
@@ -120,9 +121,12 @@ async def _asked(root: Path, *arguments: str) -> str:
         raise
 
 
-def _explained(failed: GitFailed) -> CheckoutError:
+def _explained(failed: GitFailed) -> SpurlineError:
     if failed.disk_is_full:
-        return CheckoutError(f"the disk is full: {failed.words}", hint="free some space and go on with the run")
+        return StoreError(
+            f"the disk of the repository or its .spurline/ is full: git: {one_line(failed.words, 300)}",
+            hint="free some space, then try again",
+        )
     if "Permission denied" in failed.words:
         return CheckoutError(failed.message, hint="the repository and .spurline/ must be writable")
     return failed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,8 @@ def _links(project: Project) -> tuple[Path, ...]:
 
 
 def _note_crash(folder: Path, ticket: str, trace: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "crashes.log").open("a", encoding="utf-8") as log:
-        log.write(f"ticket {ticket}\n{trace}\n")
+    # A trace that cannot be kept must not end the other tickets.
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "crashes.log").open("a", encoding="utf-8") as log:
+            log.write(f"ticket {ticket}\n{trace}\n")

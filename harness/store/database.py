@@ -79,7 +79,7 @@ class Database:
             with Session(self._engine, expire_on_commit=False) as session:
                 return read(session)
         except DBAPIError as error:
-            raise store_error(error, self.path) from error
+            raise store_error(str(error.orig), self.path) from error
 
     def _write_all(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -120,12 +120,11 @@ class Database:
             future.set_result(value)
 
     def _told(self, error: Exception) -> Exception:
-        return store_error(error, self.path) if isinstance(error, DBAPIError) else error
+        return store_error(str(error.orig), self.path) if isinstance(error, DBAPIError) else error
 
 
-def store_error(error: DBAPIError, path: Path) -> StoreError:
+def store_error(words: str, path: Path) -> StoreError:
     """The database's own words, with the way out that fits them."""
-    words = str(error.orig)
     hint = ""
     if "full" in words:
         hint = "free some space on this disk; nothing that was noted before is lost"
@@ -152,7 +151,7 @@ def _open(path: Path) -> Engine:
         _migrate(engine, path)
     except DBAPIError as error:
         engine.dispose()
-        raise store_error(error, path) from error
+        raise store_error(str(error.orig), path) from error
     return engine
 
 

@@ -10,20 +10,17 @@ is kept that nothing ever ran in: the next commit takes it over and only writes 
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
 from sandbox.local.git import Git
 from sandbox.local.together import unsplit
-from tasks.errors import CheckoutError, SandboxError, SpurlineError
+from tasks.errors import CheckoutError, SandboxError, SpurlineError, disk_is_full
 
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _log = logging.getLogger(__name__)
 
 
@@ -143,7 +140,7 @@ class Checkouts:
         except OSError as error:
             raise SandboxError(
                 f"commit {commit[:12]} cannot be checked out to {str(folder)!r}: {error.strerror}",
-                hint="free some space" if error.errno in _DISK_FULL else "the state folder must be writable",
+                hint="free some space" if disk_is_full(error) else "the state folder must be writable",
             ) from error
 
     async def _take_over(self, spare: _Spare, commit: str, folder: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 
 from sandbox.git import GitFailed, run_git
 from tasks.errors import CheckoutError, SandboxError
+from tasks.text import one_line
 
 _FULL_ID: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -106,7 +107,8 @@ class Git:
     def _explained(self, failed: GitFailed) -> CheckoutError | SandboxError:
         if failed.disk_is_full:
             return SandboxError(
-                f"the disk is full: {failed.words}", hint="free some space; `spurline sandbox gc` removes leftovers"
+                f"the disk of {str(self._folder.parent)!r} is full: git: {one_line(failed.words, 200)}",
+                hint="free some space; `spurline sandbox gc` removes leftovers",
             )
         if failed.not_a_repository:
             return CheckoutError(

@@ -31,7 +31,7 @@ from sandbox.local import wire
 from sandbox.local.driver import LocalDriver
 from sandbox.local.environment import OWNER_VARIABLE
 from sandbox.local.socketpath import private_folder, socket_path
-from tasks.errors import SandboxError, SpurlineError
+from tasks.errors import SandboxError, SpurlineError, disk_is_full
 
 IDLE_LIMIT_S: Final = 30.0
 _TICK_S: Final = 0.2
@@ -103,7 +103,7 @@ async def serve(repo: Path, state: Path, *, idle_limit_s: float = IDLE_LIMIT_S) 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, occupation.over.set)
         path = socket_path(state)
-        async with _listening(_application(occupation, repo), path):
+        async with _listening(_application(occupation, repo, state), path):
             await occupation.until_over(idle_limit_s, path)
 
 
@@ -145,7 +145,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _application(occupation: _Occupation, repo: Path) -> Starlette:
+def _application(occupation: _Occupation, repo: Path, state: Path) -> Starlette:
     hello = wire.write_hello(wire.Hello(version=wire.version(), pid=os.getpid(), repo=str(repo)))
 
     async def say_hello(request: Request) -> Response:
@@ -153,11 +153,13 @@ def _application(occupation: _Occupation, repo: Path) -> Starlette:
             return Response(hello, media_type="application/json")
 
     routes = [Route(wire.HELLO, say_hello)]
-    routes += [Route(wire.CALLS + call.method, _handler(call, occupation), methods=["POST"]) for call in wire.ALL_CALLS]
+    routes += [
+        Route(wire.CALLS + call.method, _handler(call, occupation, state), methods=["POST"]) for call in wire.ALL_CALLS
+    ]
     return Starlette(routes=routes)
 
 
-def _handler(call: wire.Call[Any], occupation: _Occupation) -> Handler:
+def _handler(call: wire.Call[Any], occupation: _Occupation, state: Path) -> Handler:
     method = getattr(occupation.driver, call.method)
 
     async def handle(request: Request) -> Response:
@@ -169,12 +171,23 @@ def _handler(call: wire.Call[Any], occupation: _Occupation) -> Handler:
             except _CallerGone:
                 return Response(status_code=499)
             except SpurlineError as error:
-                return Response(json.dumps(wire.error_fields(error)), status_code=500, media_type="application/json")
+                return _refusal(error)
+            except OSError as error:
+                if not disk_is_full(error):
+                    raise
+                place = error.filename or state
+                return _refusal(
+                    SandboxError(f"{call.method!r} failed: the disk of {str(place)!r} is full", hint="free some space")
+                )
             if call is wire.DOWN:
                 occupation.over.set()
             return Response(wire.write_result(call, result), media_type="application/json")
 
     return handle
+
+
+def _refusal(error: SpurlineError) -> Response:
+    return Response(json.dumps(wire.error_fields(error)), status_code=500, media_type="application/json")
 
 
 async def _while_wanted(work: Coroutine[Any, Any, Any], request: Request) -> Any:

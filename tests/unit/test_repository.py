@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.repository import Change, Repository
+from sandbox.git import GitFailed
 from tasks.errors import CheckoutError
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
@@ -177,3 +178,18 @@ async def test_configuration_of_the_repository_runs_nothing(make_repo: MakeRepo,
     await repository.attach_note(head, b"note")
     await repository.changed(head, head)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "full"),
+    [
+        ("error: unable to write file a/app.py\nerror: unable to write file b/app.py", True),
+        ("fatal: sha1 file '/r/index.lock' write error. Out of diskspace", True),
+        ("error: failed to write new configuration file /r/git/config.lock", True),
+        ("error: unable to write symref for HEAD: No space left on device", True),
+        ("error: unable to write file /r/refs/heads/main: Permission denied", False),
+        ("fatal: not a git repository", False),
+    ],
+)
+def test_what_git_says_of_a_full_disk(words: str, full: bool) -> None:
+    assert GitFailed(words, ("read-tree",)).disk_is_full is full

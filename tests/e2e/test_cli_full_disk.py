@@ -1,0 +1,166 @@
+"""A disk that is full, for real: a file system of a few megabytes under `.spurline/`, or under the whole clone.
+
+How much a command needs is nobody's promise, so each is given several amounts: with each it does its work, or ends with
+one error that names the disk, and leaves nothing running and nothing torn.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sandbox.sample import APP
+from tests.conftest import commit_all
+from tests.e2e.conftest import environment
+from tests.e2e.small_disk import SmallDisk, small_disk
+
+MakeRepo = Callable[[Mapping[str, str]], Path]
+
+pytestmark = pytest.mark.timeout(600)
+
+SIZE_BYTES = 48 << 20
+KIB = 1024
+SERVICE = f"command: [{sys.executable}, app.py], ready: {{http: /healthz}}"
+FILES = {
+    "spurline.yaml": f"""\
+project: sample
+baseline:
+  entry: a
+  services:
+    a: {{cwd: a, {SERVICE}, env: {{NEXT: "${{host:b}}:${{port:b}}"}}}}
+    b: {{cwd: b, {SERVICE}}}
+agent: {{kind: rehearsal, max_iterations: 2}}
+""",
+    **{f"{name}/{file}": text for name in ("a", "b") for file, text in (("app.py", APP), ("word.txt", name))},
+    "tickets/loud.md": """\
+---
+id: loud
+title: b says LOUD
+services: [b]
+checks:
+  http: [{name: the word, request: {path: /}, expect: {status: 200, json: {next: {word: LOUD}}}}]
+---
+Please.
+""",
+    "recordings/loud.yaml": """\
+ticket: loud
+turns:
+  - {say: I write it., use: [{tool: write, input: {file_path: b/word.txt, content: loud}}]}
+  - {say: It is right.}
+  - {say: Louder., use: [{tool: write, input: {file_path: b/word.txt, content: LOUD}}]}
+  - {say: It is.}
+""",
+}
+UP, CHECK, RUN = ("baseline", "up"), ("check", "HEAD", "--base", "HEAD~1"), ("run", "--rev", "HEAD~1")
+# Nothing of it opens a database that is torn, or says that it is whole.
+INTEGRITY = (
+    "import sqlite3, sys\n"
+    "for path in sys.argv[1:]: print(*sqlite3.connect(path).execute('PRAGMA integrity_check').fetchone())\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The project on its small disk."""
+
+    root: Path
+    disk: SmallDisk
+    script: Path
+
+    def spurline(self, *arguments: str) -> tuple[int, str, str]:
+        return self.disk.run(self.script, *arguments, cwd=self.root, env=environment())
+
+    def left(self) -> list[str]:
+        """What of the project's still runs, save for a keeper that has nothing to keep: it ends by itself."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line, folder = " ".join(process.cmdline()), process.cwd()
+            except psutil.Error:
+                continue
+            ours = str(self.root) in line or folder.startswith(str(self.root))
+            if ours and " keeper " not in line and "--tmpfs" not in line and process.pid != os.getpid():
+                found.append(line)
+        return found
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, make_repo: MakeRepo, tmp_path: Path, script: Path) -> Iterator[Stage]:
+    """The project; what is on its disk is the parameter: its `state`, or the whole `clone`."""
+    source = make_repo(FILES)
+    (source / "b" / "word.txt").write_text("changed")
+    commit_all(source, "b says something else")
+    place = source / ".spurline" if request.param == "state" else tmp_path / "disk"
+    place.mkdir()
+    with small_disk(place, SIZE_BYTES, tmp_path) as disk:
+        if disk is None:
+            pytest.skip("neither bubblewrap nor a user namespace may mount a file system here")
+        root = source
+        if request.param == "clone":
+            root = place / "repo"
+            disk.run("cp", "-r", source, root, cwd=tmp_path)
+        stage = Stage(root, disk, script)
+        try:
+            yield stage
+        finally:
+            disk.free()
+            stage.spurline("baseline", "down")
+
+
+@pytest.mark.parametrize("stage", ["state"], indirect=True)
+@pytest.mark.parametrize("command", [UP, CHECK, RUN], ids=" ".join)
+def test_full_from_the_start(stage: Stage, command: tuple[str, ...]) -> None:
+    stage.disk.fill()
+    code, out, err = stage.spurline(*command)
+    assert (code, out) == (2, "")
+    error, hint = err.splitlines()
+    assert error == f"error: {stage.root / '.spurline'} cannot be written: No space left on device"
+    assert "free some space" in hint
+
+
+@pytest.mark.parametrize(
+    ("stage", "command", "lefts_kib"),
+    [
+        ("state", UP, (16, 48, 112)),
+        ("state", CHECK, (64, 128, 224, 320)),
+        ("state", RUN, (64, 160, 320, 480, 640, 960)),
+        ("clone", RUN, (160, 400, 800)),
+    ],
+    ids=["baseline up", "check", "run", "run in the clone"],
+    indirect=["stage"],
+)
+def test_full_midway(stage: Stage, command: tuple[str, ...], lefts_kib: tuple[int, ...]) -> None:
+    codes = []
+    for left_kib in lefts_kib:
+        stage.disk.fill(left_kib * KIB)
+        code, out, err = stage.spurline(*command)
+        said = f"with {left_kib} KiB left: {code}\n{out}\n{err}"
+        codes.append(code)
+        if code == 3:
+            assert "full" in err, said
+            assert str(stage.disk.path) in out + err, said
+            assert err.count("\nerror: ") <= 1, said
+            assert stage.left() == [], said
+        else:
+            assert code in (0, 1), said
+        assert "Traceback" not in out + err, said
+        assert "Spurline itself failed" not in err, said
+        stage.disk.free()
+        stage.spurline("baseline", "down")
+        assert stage.left() == [], said
+    assert 3 in codes
+
+    code, out, err = stage.spurline(*command)
+    assert code in (0, 1), err
+    if command is RUN:
+        assert "1 verified" in out, err
+    bases = [str(stage.root / ".spurline" / name) for name in ("spurline.db", "checkpoints.db")]
+    if command is not UP:
+        whole = stage.disk.run(sys.executable, "-c", INTEGRITY, *bases[: 2 if command is RUN else 1], cwd=stage.root)
+        assert set(whole[1].split()) == {"ok"}, whole
