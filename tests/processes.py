@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import IO, Any, Final
 
-GRACE_S: Final = 30.0
+GRACE_S: Final = 60.0
 """More than a service needs to end on a machine that is ten times slower than usual; less than any test's limit."""
 
 
-def end(*processes: subprocess.Popen[Any], number: int | None = None) -> None:
-    """Ask the processes to end (by `number` instead of SIGTERM), and see that they do.
+def end(*processes: subprocess.Popen[Any]) -> None:
+    """Ask the processes to end, and see that they do.
 
     One that does not is killed, and AssertionError names it: a tear-down that waits for ever looks like a slow test.
     """
     for process in processes:
         if process.poll() is None:
-            process.terminate() if number is None else process.send_signal(number)
-    stubborn = [process for process in processes if not _ends(process)]
+            process.terminate()
+    deadline = time.monotonic() + GRACE_S
+    stubborn = [process for process in processes if not _ends(process, deadline)]
     for process in stubborn:
         process.kill()
         process.wait(GRACE_S)
     named = "; ".join(_shown(process.args) for process in stubborn)
     assert not stubborn, f"killed, since it did not end within {GRACE_S:g} s of being asked to: {named}"
+
+
+def reap(pid: int) -> int | None:
+    """Wait for the end of a child that nobody holds a Popen of; its exit code, None where somebody else reaped it.
+
+    One that does not end is killed, with AssertionError."""
+    deadline = time.monotonic() + GRACE_S
+    try:
+        while not (found := os.waitpid(pid, os.WNOHANG))[0]:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise AssertionError(f"killed, since it did not end within {GRACE_S:g} s: process {pid}")
+            time.sleep(0.02)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(found[1])
 
 
 def wait_for(text: str, stream: IO[str]) -> str:
@@ -34,9 +55,9 @@ def wait_for(text: str, stream: IO[str]) -> str:
     raise AssertionError(f"the stream ended without {text!r}")
 
 
-def _ends(process: subprocess.Popen[Any]) -> bool:
+def _ends(process: subprocess.Popen[Any], deadline: float) -> bool:
     try:
-        process.wait(GRACE_S)
+        process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         return False
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,6 +17,7 @@ from sandbox.driver import Driver
 from sandbox.local.client import ensure_keeper
 from sandbox.local.driver import LocalDriver
 from sandbox.sample import Sample, make_sample
+from tests.processes import reap
 
 ROOT = Path(__file__).parents[2]
 KEEPER = """
@@ -47,7 +47,7 @@ async def by_keeper(sample: Sample, state: Path) -> AsyncIterator[Driver]:
         if await driver.hello() is not None:
             await driver.down()
         await driver.aclose()
-        await asyncio.to_thread(os.waitpid, hello.pid, 0)
+        await asyncio.to_thread(reap, hello.pid)
 
 
 DRIVERS: dict[str, Open] = {"in process": in_process, "by keeper": by_keeper}

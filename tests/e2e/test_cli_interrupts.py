@@ -14,7 +14,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from tests.processes import wait_for
+from tests.processes import GRACE_S, wait_for
 
 Spurline = Callable[..., Any]
 MakeRepo = Callable[[Mapping[str, str]], Path]
@@ -73,7 +73,7 @@ def test_baseline_up_leaves_nothing(
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines()[-2:] == ["stopping; once more stops at once", "nothing was left running"]
-    psutil.wait_procs(processes_with(mark), timeout=10)
+    psutil.wait_procs(processes_with(mark), timeout=GRACE_S)
     assert processes_with(mark) == []
     assert spurline("baseline", "status", "--json", cwd=root).objects == [{"up": False}]
 

@@ -22,6 +22,7 @@ from sandbox.local.guard import leftovers
 from sandbox.local.socketpath import socket_path
 from sandbox.sample import Sample, make_sample
 from tasks.errors import SandboxError, SandboxGone
+from tests.processes import reap
 
 ROOT = Path(__file__).parents[2]
 KEEPER = """
@@ -73,13 +74,6 @@ async def keeper(sample: Sample, state: Path) -> AsyncIterator[KeeperDriver]:
     reap(hello.pid)
 
 
-def reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        return
-
-
 async def pid_of(driver: KeeperDriver) -> int:
     hello = await driver.hello()
     assert hello is not None
@@ -114,9 +108,11 @@ def watchdog_of(keeper: int) -> psutil.Process:
 def run_until_killed(argv: list[str]) -> None:
     """Run a client until it says that it has forked, then kill it."""
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as client:
-        assert client.stdout is not None
-        assert client.stdout.readline() == "forked\n"
-        client.kill()
+        try:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "forked\n"
+        finally:
+            client.kill()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -232,8 +228,7 @@ async def test_signals_end_the_keeper_cleanly(
     await brought_up(keeper, sample)
     pid = await pid_of(keeper)
     os.kill(pid, number)
-    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert await asyncio.to_thread(reap, pid) == 0
     assert not below(state)
     assert {path.name for path in state.iterdir()} == {"lock", "keeper.lock", "keeper.log"}
     assert (state / "keeper.log").read_text() == ""

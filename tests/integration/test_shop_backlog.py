@@ -34,6 +34,7 @@ from harness.validation.results import CheckResult
 from harness.validation.targets import Target
 from sandbox.service import CLIENT, System, fill
 from tasks.ticket import Check, CommandCheck, HttpCheck, Ticket
+from tests.processes import end
 
 SHOP: Final = Path(__file__).parents[2] / "examples" / "shop"
 EXPECTED: Final[dict[str, dict[str, Any]]] = YAML(typ="safe").load((SHOP / "expected.yaml").read_text())
@@ -67,10 +68,7 @@ class Town:
         return next((broken for name in names if (broken := self._wait(name)) is not None), None)
 
     def stop(self, names: Sequence[str] | None = None) -> None:
-        for name in list(self.processes) if names is None else names:
-            process = self.processes.pop(name)
-            process.terminate()
-            process.wait(20)
+        end(*[self.processes.pop(name) for name in (list(self.processes) if names is None else names)])
 
     def address(self, name: str) -> tuple[str, int]:
         return "127.0.0.1", self.ports[name]

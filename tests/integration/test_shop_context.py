@@ -20,6 +20,8 @@ from typing import Any, Final
 import grpc
 import pytest
 
+from tests.processes import end
+
 SHOP: Final = Path(__file__).parents[2] / "examples" / "shop"
 TRACE_ID: Final = "5b17" + "0123456789abcdef" + "a" * 12
 CONTEXT: Final = {
@@ -117,8 +119,7 @@ def start(stack: ExitStack, tmp_path: Path) -> Start:
             stdout=log,
             stderr=log,
         )
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
+        stack.callback(end, process)
         while not _is_open(port):
             assert process.poll() is None, (tmp_path / f"{name}.log").read_text()
             time.sleep(0.02)

@@ -21,6 +21,7 @@ from sandbox.local.logfile import LogFile
 from sandbox.local.process import Process
 from sandbox.local.readiness import is_ready, wait_ready
 from sandbox.service import Ready
+from tests.processes import GRACE_S
 
 FAMILY = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
 STUBBORN = (
@@ -105,24 +106,29 @@ def test_the_watchdog_kills_what_its_owner_left(tmp_path: Path) -> None:
         subprocess.Popen(argv, start_new_session=True) as removed,
         subprocess.Popen(argv, start_new_session=True, env={**os.environ, "SPURLINE_OWNER": "me2"}) as other,
     ):
-        lines = f"add {group.pid}\nadd {removed.pid}\nremove {removed.pid}\npath {folder}\n"
-        dog.communicate(lines.encode())
-        assert group.wait() == -signal.SIGKILL
-        if sys.platform == "linux":
-            assert marked.wait() == -signal.SIGKILL
-        assert removed.poll() is None
-        assert other.poll() is None
-        assert not folder.exists()
-        for process in (marked, removed, other):
-            process.kill()
+        try:
+            lines = f"add {group.pid}\nadd {removed.pid}\nremove {removed.pid}\npath {folder}\n"
+            dog.communicate(lines.encode(), GRACE_S)
+            assert group.wait(GRACE_S) == -signal.SIGKILL
+            if sys.platform == "linux":
+                assert marked.wait(GRACE_S) == -signal.SIGKILL
+            assert removed.poll() is None
+            assert other.poll() is None
+            assert not folder.exists()
+        finally:
+            for process in (dog, group, marked, removed, other):
+                process.kill()
 
 
 def test_the_watchdog_knows_a_recycled_id() -> None:
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
-        watchdog.kill_group(process.pid, "1")
-        assert process.poll() is None or sys.platform != "linux"
-        watchdog.kill_group(process.pid, watchdog.born(process.pid))
-        assert process.wait() == -signal.SIGKILL
+        try:
+            watchdog.kill_group(process.pid, "1")
+            assert process.poll() is None or sys.platform != "linux"
+            watchdog.kill_group(process.pid, watchdog.born(process.pid))
+            assert process.wait(GRACE_S) == -signal.SIGKILL
+        finally:
+            process.kill()
 
 
 async def test_a_process_that_ends_is_not_waited_for(guard: Guard, log: LogFile) -> None:
