@@ -6,6 +6,7 @@ its own folder, and reaches its neighbours; the user's work tree, home, environm
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,10 @@ class Cages:
         """Around a process that runs a commit. A checkout that others may share is read-only but for the service's own
         folder: no fork may change what another one starts from."""
         own = checkout.folder if checkout.private else checkout.root / service.cwd
-        return Cage(writable=(own,), readable=(checkout.folder, *checkout.links), hidden=self._hidden, network=True)
+        # Through a symlink that the commit has on the way, something else would become writable.
+        straight = own.resolve() == Path(os.path.normpath(checkout.folder.resolve() / own.relative_to(checkout.folder)))
+        writable = (own,) if straight else ()
+        return Cage(writable=writable, readable=(checkout.folder, *checkout.links), hidden=self._hidden, network=True)
 
     def of_build(self, checkout: Checkout) -> Cage:
         """Around a build, which has a checkout to itself and shares the caches of build tools with everybody."""

@@ -74,13 +74,24 @@ class _Setting:
     """Where and how one start happens."""
 
     service: Service
-    folder: Path
+    root: Path
+    """What is run: a checkout, or a folder."""
     env: Mapping[str, str]
     port: int
     address: Address
     log: LogFile
     cage: Cage | None
     build_cage: Cage | None
+
+    @property
+    def folder(self) -> Path:
+        """The service's own."""
+        return self.root / self.service.cwd
+
+    @property
+    def leads_out(self) -> bool:
+        """Whether a symlink on the way to the service's folder leads to what is not part of what is run."""
+        return not self.folder.resolve().is_relative_to(self.root.resolve())
 
 
 class Launcher:
@@ -129,7 +140,7 @@ class Launcher:
             assert folder is not None
             env = environment.of_service(service, self._environ, address=address, port=port, owner=self._guard.owner)
             cage, build_cage = self._caged(service, checkout, folder) if confined else (None, None)
-            setting = _Setting(service, folder / service.cwd, env, port, address, log, cage, build_cage)
+            setting = _Setting(service, folder, env, port, address, log, cage, build_cage)
             build_s = await self._build(setting)
             if service.build is not None and on_built is not None:
                 on_built()
@@ -220,6 +231,11 @@ class Launcher:
             raise not_started(
                 f"the folder {cwd!r} of {name!r} does not exist in what it is to run",
                 f"see `cwd` of {name!r} in spurline.yaml",
+            )
+        if setting.leads_out:
+            raise not_started(
+                f"the folder {cwd!r} of {name!r} leads out of what it is to run",
+                "it is a symlink, or lies in one: make it a folder",
             )
         try:
             return Process.start(argv, cwd=setting.folder, env=setting.env, log=log, guard=self._guard, cage=cage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from sandbox.driver import Source
 from sandbox.local.driver import LocalDriver
 from sandbox.sample import Sample, make_sample
 from sandbox.service import Ready, Service, System
+from tasks.errors import ForkError
 
 pytestmark = pytest.mark.skipif(confinement() == "none", reason="needs bubblewrap")
 
@@ -168,3 +170,36 @@ async def test_who_is_let_out_is_let_out(sample: Sample, tmp_path: Path) -> None
         await driver.create("x", ttl_s=60)
         box = await driver.fork("x", {"b": Source(commit="HEAD")})
         assert (await asked(box.urls["b"]))["work tree"] == "hunter2"
+
+
+async def test_a_folder_that_is_a_symlink_opens_no_cage(sample: Sample, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "app.py").write_text(PRYING)
+    attempts = {"writing": "pathlib.Path('note.txt').write_text('x')"}
+    async with running(sample, tmp_path / "state", attempts) as driver:
+        await driver.create("x", ttl_s=60)
+        for leads_to in (str(theirs), "/", "../../.."):
+            with pytest.raises(ForkError, match="leads out of"):
+                await driver.fork("x", {"b": Source(commit=linked(sample, leads_to))})
+        box = await driver.fork("x", {"b": Source(commit=linked(sample, "c"))})
+        assert (await asked(box.urls["b"]))["writing"] == "OSError", "it is not the service's own folder"
+    assert [path.name for path in theirs.iterdir()] == ["app.py"]
+
+
+def linked(sample: Sample, leads_to: str) -> str:
+    """A commit in which the service's folder is a symlink, and its code is in `c`."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=sample.repo, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    head = git("rev-parse", "HEAD")
+    (sample.repo / "b" / "app.py").rename(sample.repo / "c" / "app.py")
+    shutil.rmtree(sample.repo / "b")
+    (sample.repo / "b").symlink_to(leads_to)
+    git("add", "--all")
+    git("-c", "user.name=T", "-c", "user.email=t@example.invalid", "commit", "--quiet", "--message", "linked")
+    commit = git("rev-parse", "HEAD")
+    git("reset", "--quiet", "--hard", head)
+    return commit
