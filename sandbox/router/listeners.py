@@ -138,6 +138,8 @@ class Layout:
             "address": first,
             "additional_addresses": [{"address": address} for address in others],
             "filter_chains": [{"filters": [chain]}],
+            # Or whoever runs as the same user, a fork for one, could listen here as well and answer in our place.
+            "enable_reuse_port": False,
         }
 
     def _tcp(self, service: Service) -> Json:

@@ -1,8 +1,8 @@
 """Ports on loopback that are ours from before Envoy binds them.
 
 The kernel picks each port while all others are still held, so no two callers on this machine get the same one. A held
-socket is bound but never listens: it takes no connection. Where the kernel shares ports between sockets of one user
-(`SO_REUSEPORT`, which Envoy's listeners set) it is kept until Envoy has bound; elsewhere it is closed just before.
+socket is bound but never listens: it takes no connection. Where the kernel lets another socket bind beside such a one
+(`SO_REUSEADDR`, which Envoy sets as well) it is kept until Envoy listens; elsewhere it is closed just before.
 """
 
 from __future__ import annotations
@@ -53,9 +53,6 @@ def _bound(port: int) -> socket.socket:
         # Lets a port be bound again whose old connections are still in TIME_WAIT; a listener there still refuses.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((LOOPBACK, port))
-        if _SHARED:
-            # Only now: set before, it would let us share a port with another router of the same user.
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         held.close()
         if error.errno == errno.EMFILE:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
 
 from sandbox.keys import RoutingKey, new_key, trace_id
 from sandbox.router import KeyRoutes
 from sandbox.router.ingress import BLOCK_SLOTS
+from sandbox.service import CLIENT
 
 if TYPE_CHECKING:
     from tests.integration.router.conftest import World
@@ -91,3 +96,12 @@ async def test_redirects_stay_inside(world: World) -> None:
     for location, expected in cases.items():
         answer = await world.client.get(f"{users}/redirect", params={"to": location})
         assert answer.headers["location"] == expected
+
+
+async def test_nobody_can_listen_at_an_address_of_the_router_beside_it(world: World) -> None:
+    """What runs as the same user, a fork for one, would be handed some of the connections."""
+    ingress = urlsplit(world.router.ingress(await world.router.reserve(), "web"))
+    for host, port in (world.router.address(CLIENT, "web"), (ingress.hostname, ingress.port)):
+        with socket.socket() as thief, pytest.raises(OSError, match="in use"):
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            thief.bind((host, port))
