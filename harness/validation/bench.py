@@ -76,10 +76,11 @@ class Bench:
     scratch: Path
     links: tuple[Path, ...] = ()
     """Folders of the user's work tree that are linked into the copy."""
+    hidden: tuple[Path, ...] = ()
 
     def cage(self, *, network: bool) -> Cage:
         """What a command of the commit under test may reach: this copy, and what we linked into it."""
-        return Cage(writable=(self.folder, self.scratch), readable=self.links, network=network)
+        return Cage(writable=(self.folder, self.scratch), readable=self.links, hidden=self.hidden, network=network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Benches:
         self._pristine: dict[str, asyncio.Task[_Pristine]] = {}
         self._backlogs: dict[str, Backlog] = {}
         self._mine: list[Path] = []
+        self._hidden = (repository.root, repository.git.places.common, folder.parent)
 
     async def aclose(self) -> None:
         for task in self._pristine.values():
@@ -139,10 +141,11 @@ class Benches:
             yield replace(bench, links=self._link(bench.folder, links_of))
 
     @asynccontextmanager
-    async def scratch(self) -> AsyncIterator[Path]:
-        """A folder for temporary files alone."""
+    async def scratch(self, beside: Path, links_of: Project) -> AsyncIterator[tuple[Path, Cage]]:
+        """A folder for temporary files alone, and the cage of commands that run in the folder `beside`."""
+        links = tuple(self._repository.root / name for name in _links(links_of))
         async with self._copy() as bench:
-            yield bench.scratch
+            yield bench.scratch, replace(bench, folder=beside, links=links).cage(network=False)
 
     @asynccontextmanager
     async def _copy(self) -> AsyncIterator[Bench]:
@@ -152,7 +155,7 @@ class Benches:
         try:
             for name, content in _BARRIERS.items():
                 (place / name).write_text(content)
-            yield Bench(place / "tree", scratch)
+            yield Bench(place / "tree", scratch, hidden=self._hidden)
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
 
@@ -188,7 +191,7 @@ class Benches:
     def _link(self, folder: Path, project: Project) -> tuple[Path, ...]:
         """Link the untracked folders that services need (`link:`), for checks need them too. Tracked paths stay."""
         made = []
-        for name in {link for service in project.settings.baseline.services.values() for link in service.link}:
+        for name in _links(project):
             place, target = folder / name, self._repository.root / name
             inside = place.parent.resolve().is_relative_to(folder.resolve())
             if inside and target.exists() and not place.exists() and not place.is_symlink():
@@ -196,6 +199,10 @@ class Benches:
                 place.symlink_to(target)
                 made.append(target)
         return tuple(made)
+
+
+def _links(project: Project) -> set[str]:
+    return {link for service in project.settings.baseline.services.values() for link in service.link}
 
 
 def no_ticket() -> Ticket:

@@ -56,8 +56,7 @@ class StaticChecks:
     async def in_folder(self, project: Project, folder: Path) -> str:
         """What they say of a folder as it stands, as text: for an agent that asks before it hands in."""
         said = []
-        async with self._benches.scratch() as scratch:
-            cage = Cage(writable=(folder, scratch))
+        async with self._benches.scratch(folder, project) as (scratch, cage):
             for command in project.settings.checks.static:
                 answer = await _ask(command, folder, scratch, cage)
                 said.append(f"$ {command}\n{answer.output}\n({answer.detail or 'passes'})")

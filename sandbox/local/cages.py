@@ -27,7 +27,7 @@ class Cages:
 
     @property
     def _hidden(self) -> tuple[Path, ...]:
-        return self.git.worktree or self.git.repo, self.state
+        return self.git.worktree or self.git.repo, self.git.common, self.state
 
     def of_checkout(self, service: Service, checkout: Checkout) -> Cage:
         """Around a process that runs a commit. A checkout that others may share is read-only but for the service's own

@@ -30,6 +30,8 @@ class Git:
         """The user's work tree, None where the repository is bare. Set by `open`."""
         self.prefix = ""
         """Where `repo` lies inside of the repository's tree: empty, or ending with a slash."""
+        self.common = Path()
+        """What all work trees of the repository share. Set by `open`."""
         self._folder = folder
         self._objects = Path()
         self._known: set[str] = set()
@@ -41,7 +43,8 @@ class Git:
         if bare != "true":
             top, *prefix = (await self._repo("rev-parse", "--show-toplevel", "--show-prefix")).splitlines()
             self.worktree, self.prefix = Path(top), "".join(prefix)
-        self._objects = (self.repo / common / "objects").resolve()
+        self.common = (self.repo / common).resolve()
+        self._objects = (self.common / "objects").resolve()
         await self._run(
             ["init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(self._folder)]
         )

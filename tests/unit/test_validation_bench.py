@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.confine import run, scrubbed_env
 from harness.repository import Repository
 from harness.settings import read_project
 from harness.validation.bench import Benches, TamperedError
 from harness.validation.static import StaticChecks
+from sandbox.confinement import confinement
 from tasks.backlog import Backlog, read_ticket
 from tasks.errors import CheckoutError
 from tasks.ticket import Ticket, TicketChecks
@@ -203,3 +206,25 @@ async def test_static_checks_see_the_commit_and_blame_it_for_what_is_new(
     assert ([one.outcome for one in untouched], nothing) == (["pass", "fail", "pass"], "")
     assert "(passes)" in await checks.in_folder(project, root)
     await checks.aclose()
+
+
+@pytest.mark.skipif(confinement() == "none", reason="needs bubblewrap")
+async def test_what_runs_on_a_commit_sees_no_work_tree_and_no_state(repository: Repository, benches: Benches) -> None:
+    root = repository.root
+    project = read_project(root)
+    (root / "secret.env").write_text("hunter2")
+    (root / ".spurline").mkdir(exist_ok=True)
+    (root / ".spurline/keys").write_text("hunter2")
+    async with (
+        benches.exhibit(await repository.head(), project) as bench,
+        benches.scratch(root / "a", project) as (_, beside),
+    ):
+        for cage, cwd in ((bench.cage(network=True), bench.folder), (beside, root / "a")):
+            # As where the work tree lies in no home and in no folder for temporary files.
+            shown = replace(cage, readable=(*cage.readable, root.parent))
+            command = (
+                f"cat {root}/secret.env {root}/.spurline/keys {root}/.git/config {root}/deps/mark; cat a/app.py app.py"
+            )
+            ended = await run(["/bin/sh", "-c", command], cwd=cwd, env=scrubbed_env(), timeout_s=60, cage=shown)
+            seen = [line for line in ended.output.splitlines() if not line.startswith("cat:")]
+            assert seen == ["linked", "1"]
