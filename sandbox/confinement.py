@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -122,16 +123,22 @@ def _base() -> list[str]:
 
 def _mounts(cage: Cage) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Every mount with its path; of two on one path the later one wins."""
-    homes = {home.resolve() for home in (Path.home(), Path("/root"), Path("/home"), Path("/var/tmp")) if home.is_dir()}
-    for path in (*sorted(homes), *_real(cage.hidden)):
-        if path == Path("/"):
-            continue
+    hidden = [path for path in (*sorted(_private()), *_real(cage.hidden)) if path != Path("/")]
+    for path in hidden:
         yield path, ("--ro-bind", "/dev/null", str(path)) if path.is_file() else ("--tmpfs", str(path))
-    masked = {*homes, *_real(cage.hidden), Path("/tmp"), Path("/run")} - {Path("/")}
+    masked = {*hidden, Path("/tmp"), Path("/run")}
     for path in (*_tools(masked), *_real(cage.readable)):
         yield path, ("--ro-bind", str(path), str(path))
     for path in _real(cage.writable):
         yield path, ("--bind", str(path), str(path))
+
+
+def _private() -> set[Path]:
+    """Homes, and wherever else sockets of the user's may lie, Spurline's own among them."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    places = [Path.home(), Path("/root"), Path("/home"), Path("/var/tmp"), Path(tempfile.gettempdir())]
+    places += [Path(runtime)] if runtime.startswith("/") else []
+    return {place.resolve() for place in places if place.is_dir()} - {Path("/tmp"), Path("/run")}
 
 
 def _tools(masked: set[Path]) -> Iterator[Path]:

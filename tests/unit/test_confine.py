@@ -248,3 +248,17 @@ async def test_without_bubblewrap_commands_still_run(tmp_path: Path) -> None:
     assert confinement() == "none"
     ended = await bash("echo ran", tmp_path, Cage(writable=(tmp_path,)))
     assert (ended.code, ended.output) == (0, "ran\n")
+
+
+@caged_only
+async def test_where_our_sockets_may_lie_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only mount closes no socket, and whoever speaks to the keeper's can do what we can."""
+    for variable in ("TMPDIR", "XDG_RUNTIME_DIR"):
+        place = tmp_path / variable
+        place.mkdir()
+        (place / "keeper.sock").touch()
+        monkeypatch.setenv(variable, str(place))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    cage = Cage(writable=(tmp_path / "own",), readable=(tmp_path,))
+    (tmp_path / "own").mkdir()
+    assert (await bash("ls ../TMPDIR ../XDG_RUNTIME_DIR | grep sock", tmp_path / "own", cage)).output == ""
