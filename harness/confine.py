@@ -30,7 +30,7 @@ from types import MappingProxyType
 from typing import Final
 
 from harness.supervision import MARK, Capture, Reaper, pump
-from sandbox.confinement import Cage, caged, scrubbed
+from sandbox.confinement import Cage, caged, filter_fd, scrubbed
 
 NOT_STARTED: Final = 127
 """The code of a command that could not be started, as shells have it."""
@@ -150,21 +150,29 @@ class _Command:
         return None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        argv = self._argv if self._cage is None else caged(self._argv, self._cwd, self._cage)
         # The reaper first: we may be killed in any moment after the command has begun.
         reaper = _reaper()
-        with self._lock:
-            if self._killed:
-                raise OSError("cancelled before it began")
-            self._process = subprocess.Popen(
-                argv,
-                cwd=self._cwd,
-                env={**self._env, MARK: reaper.mark},
-                stdin=subprocess.DEVNULL if self._stdin is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        argv, filtering = self._argv, None
+        if self._cage is not None:
+            filtering = filter_fd(self._cage)
+            argv = caged(argv, self._cwd, self._cage, filter_fd=filtering)
+        try:
+            with self._lock:
+                if self._killed:
+                    raise OSError("cancelled before it began")
+                self._process = subprocess.Popen(
+                    argv,
+                    cwd=self._cwd,
+                    env={**self._env, MARK: reaper.mark},
+                    stdin=subprocess.DEVNULL if self._stdin is None else subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=() if filtering is None else (filtering,),
+                    start_new_session=True,
+                )
+        finally:
+            if filtering is not None:
+                os.close(filtering)
         reaper.watch(self._process.pid)
         return self._process
 

@@ -2,8 +2,9 @@
 
 Two things hold it: an environment by an allow-list, and, where bubblewrap works, a cage. Inside of one the file system
 is read-only but for the writable folders; home, `/tmp` and `/run` are fresh and empty, save for the toolchains that
-programs on the PATH need; nobody else's process can be seen; there is no network unless granted; no capability is left;
-and all that was started dies with the command, whichever group or session it moved to.
+programs on the PATH need; nobody else's process can be seen; there is no network unless granted, and with it no share
+of somebody else's port; no capability is left; and all that was started dies with the command, whichever group or
+session it moved to.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
+
+from sandbox.seccomp import filter_descriptor
 
 # Folders of a home that hold toolchains and nothing secret; they stay readable where the rest of the home is hidden.
 _TOOLCHAINS: Final = (".rustup", ".pyenv", ".nvm", ".asdf", ".sdkman", ".local/share/uv", ".local/share/mise", "go/pkg")
@@ -85,15 +88,28 @@ def confinement() -> Literal["bubblewrap", "none"]:
     """What a `Cage` is made of here: bubblewrap where it is installed and the kernel lets it work."""
     if not sys.platform.startswith("linux") or (program := shutil.which("bwrap")) is None:
         return "none"
-    argv = [program, *_namespaces(network=False), *_base(), "--", "/bin/sh", "-c", "exit 0"]
+    descriptor = filter_descriptor()
+    inherited = () if descriptor is None else (descriptor,)
+    argv = [program, *_namespaces(network=False), *_base(), *_filtered(descriptor), "--", "/bin/sh", "-c", "exit 0"]
     try:
-        probe = subprocess.run(argv, capture_output=True, timeout=10, check=False)
+        probe = subprocess.run(argv, capture_output=True, timeout=10, check=False, pass_fds=inherited)
     except (OSError, subprocess.TimeoutExpired):
         return "none"
+    finally:
+        for one in inherited:
+            os.close(one)
     return "bubblewrap" if probe.returncode == 0 else "none"
 
 
-def caged(argv: Sequence[str], cwd: Path, cage: Cage, *, status_fd: int | None = None) -> tuple[str, ...]:
+def filter_fd(cage: Cage) -> int | None:
+    """What `caged` wants as `filter_fd`, to be inherited by the command and closed by the caller; None where there is
+    nothing to filter."""
+    return filter_descriptor() if cage.network and confinement() == "bubblewrap" else None
+
+
+def caged(
+    argv: Sequence[str], cwd: Path, cage: Cage, *, filter_fd: int | None, status_fd: int | None = None
+) -> tuple[str, ...]:
     """`argv` as bubblewrap runs it inside of `cage`; unchanged where there is no bubblewrap.
 
     Into the inherited descriptor `status_fd` bubblewrap writes JSON objects, a line each; the first has `child-pid`,
@@ -105,7 +121,12 @@ def caged(argv: Sequence[str], cwd: Path, cage: Cage, *, status_fd: int | None =
     flat = [word for part in mounts for word in part]
     inside = ["--setenv", "TMPDIR", "/tmp", "--chdir", str(cwd.resolve())]
     status = [] if status_fd is None else ["--json-status-fd", str(status_fd)]
-    return (program, *_namespaces(network=cage.network), *_base(), *flat, *inside, *status, "--", *argv)
+    outside = [*status, *_filtered(filter_fd)]
+    return (program, *_namespaces(network=cage.network), *_base(), *flat, *inside, *outside, "--", *argv)
+
+
+def _filtered(descriptor: int | None) -> list[str]:
+    return [] if descriptor is None else ["--seccomp", str(descriptor)]
 
 
 def _namespaces(*, network: bool) -> list[str]:

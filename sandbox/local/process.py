@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from sandbox.confinement import Cage, caged, confinement
+from sandbox.confinement import Cage, caged, confinement, filter_fd
 from sandbox.local.guard import Guard
 from sandbox.local.logfile import LogFile
 
@@ -66,7 +66,9 @@ class Process:
                 _must_be_executable(argv[0], cwd, env)
                 status, theirs = os.pipe()
                 inherited.append(theirs)
-                argv = caged(argv, cwd, cage, status_fd=theirs)
+                if (filtering := filter_fd(cage)) is not None:
+                    inherited.append(filtering)
+                argv = caged(argv, cwd, cage, filter_fd=filtering, status_fd=theirs)
             popen = subprocess.Popen(
                 argv,
                 cwd=cwd,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -203,3 +204,24 @@ def linked(sample: Sample, leads_to: str) -> str:
     commit = git("rev-parse", "HEAD")
     git("reset", "--quiet", "--hard", head)
     return commit
+
+
+async def test_a_fork_cannot_listen_beside_somebody_else(sample: Sample, tmp_path: Path) -> None:
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        share = "(lambda s: (s.setsockopt({level}, {option}, 1), s.bind(('127.0.0.1', {port}))))(socket.socket())"
+        attempts = {
+            "sharing": share.format(
+                level=socket.SOL_SOCKET, option=socket.SO_REUSEPORT, port=listening.getsockname()[1]
+            ),
+            "reusing": share.format(level=socket.SOL_SOCKET, option=socket.SO_REUSEADDR, port=0),
+        }
+        async with running(sample, tmp_path / "state", attempts) as driver:
+            baseline = await driver.baseline()
+            assert baseline is not None
+            assert set((await asked(baseline.urls["b"])).values()) == {"(None, None)"}, "the kernel allows it"
+            await driver.create("x", ttl_s=60)
+            box = await driver.fork("x", {"b": Source(commit="HEAD")})
+            assert await asked(box.urls["b"]) == {"sharing": "OSError", "reusing": "(None, None)"}
