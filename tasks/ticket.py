@@ -93,7 +93,8 @@ class HttpRequest(Frozen):
 
 
 class HttpExpectation(Frozen):
-    """What must hold of the answer. `json` matches as a subset: objects by key, lists by position."""
+    """What must hold of the answer. `json` matches as a subset: objects by key, lists by position, an
+    empty list only itself."""
 
     status: int | None = None
     json_body: Any = Field(default=None, alias="json")

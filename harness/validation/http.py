@@ -48,7 +48,10 @@ async def run_http(check: HttpCheck, target: Target, client: httpx.AsyncClient) 
         return result("unjudged", f"no answer: {str(error) or type(error).__name__}")
     except _TooLongError:
         return result("unjudged", f"the answer is longer than {_BODY_LIMIT_BYTES} bytes")
-    problems = list(_problems(check.expect, response, body))
+    try:
+        problems = list(_problems(check.expect, response, body))
+    except RecursionError:
+        problems = ["the answer is nested too deeply to be read"]
     if not problems:
         return result("pass")
     answer = f"{response.status_code} {body.decode(errors='replace')}"
@@ -56,7 +59,8 @@ async def run_http(check: HttpCheck, target: Target, client: httpx.AsyncClient) 
 
 
 def mismatches(expected: Any, actual: Any, at: str = "body") -> Iterator[str]:
-    """Where `actual` does not hold what `expected` says; objects match by key, lists by position, the rest exactly."""
+    """Where `actual` does not hold what `expected` says; objects match by key, lists by position (an empty one
+    only itself), the rest exactly."""
     if isinstance(expected, dict):
         if not isinstance(actual, dict):
             yield _differs(at, expected, actual)
@@ -67,6 +71,9 @@ def mismatches(expected: Any, actual: Any, at: str = "body") -> Iterator[str]:
         if not isinstance(actual, list):
             yield _differs(at, expected, actual)
             return
+        if not expected and actual:
+            # Any list would do by position; whoever writes an empty one means it.
+            yield _differs(at, expected, actual)
         for index, value in enumerate(expected):
             yield from mismatches(value, actual[index] if index < len(actual) else _MISSING, f"{at}[{index}]")
     elif isinstance(expected, bool) is not isinstance(actual, bool) or expected != actual:

@@ -29,6 +29,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/hang":
             self.server.hanging.wait(20)  # type: ignore[attr-defined]  # set by the fixture
             return
+        if self.path == "/deep":
+            self.answer(200, b"[" * 200_000)
+            return
         status = 302 if self.path == "/moved" else 200
         self.answer(status, json.dumps({"items": [{"sku": "tea", "n": 1}], "ok": True, "key": KEY}).encode())
 
@@ -181,6 +184,16 @@ def test_a_larger_object_holds_a_smaller_one(small: dict[str, Any], more: dict[s
 def test_holding_one_another_is_being_equal(one: Any, other: Any) -> None:
     both = not list(mismatches(one, other)) and not list(mismatches(other, one))
     assert both == (json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
+
+
+def test_an_empty_list_is_not_any_list() -> None:
+    assert list(mismatches({"orders": []}, {"orders": []})) == []
+    assert list(mismatches({"orders": []}, {"orders": [1]})) == ["body.orders: expected [], got [1]"]
+
+
+async def test_an_answer_that_is_nested_too_deeply_fails(url: str, client: httpx.AsyncClient) -> None:
+    result = await run(url, client, {"json": {"a": 1}}, path="/deep")
+    assert (result.outcome, result.detail) == ("fail", "the answer is nested too deeply to be read")
 
 
 def test_the_digest_is_of_what_is_asked() -> None:
