@@ -7,7 +7,9 @@ result counts as red only when it holds and the environment was sound around it;
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,7 +18,7 @@ from harness.validation.examiner import Examiner
 from harness.validation.results import BaselineResults, CheckResult
 from harness.validation.targets import Target
 from harness.validation.windows import failures, record_facts
-from sandbox.driver import Baseline, Driver, Source
+from sandbox.driver import Baseline, Driver, Sandbox, Source
 from tasks.errors import BaselineError, ForkError
 
 _TTL_MARGIN_S: Final = 120.0
@@ -29,23 +31,33 @@ class BaselineBook:
 
     def __init__(self, driver: Driver, store: BaselineResults, examiner: Examiner) -> None:
         self._driver, self._store, self._examiner = driver, store, examiner
-        self._asked: dict[tuple[str, str], asyncio.Task[CheckResult]] = {}
+        self._results: dict[tuple[str, str], asyncio.Task[CheckResult]] = {}
         self._forked: dict[tuple[str, str], asyncio.Task[ForkError | None]] = {}
 
     async def result(self, docket: Docket, item: Item) -> CheckResult:
         """What the check says of the baseline. BaselineError when the baseline was not sound meanwhile."""
         key = (docket.base, item.digest)
-        task = self._asked.get(key)
+        task = self._results.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             name = f"baseline result of {item.name}"
-            task = self._asked[key] = asyncio.create_task(self._find(docket, item), name=name)
+            task = self._results[key] = asyncio.create_task(self._find(docket, item), name=name)
         # One agent that is cancelled must not take the answer from the others.
         return await asyncio.shield(task)
 
-    async def confirm(self, docket: Docket, item: Item) -> CheckResult:
-        """Ask the baseline once more, now. A check that has turned green on it meanwhile (by data that somebody left
-        in it, say) has not turned green by a change."""
-        return await self._once(docket, item)
+    async def confirm(self, docket: Docket, items: Sequence[Item], services: Iterable[str]) -> dict[str, CheckResult]:
+        """Ask once more, now, with `services` forked from the untouched code; results by name of item. A check that is
+        green then was not turned by the change: somebody left data behind that made it red or makes it green, or a
+        process that has just begun is all it takes."""
+        name = f"untouched-{secrets.token_hex(6)}"
+        ttl_s = _FORK_TTL_S + sum(item.check.timeout for item in items)
+        sandbox = await self._driver.create(name, ttl_s=ttl_s)
+        try:
+            # What the untouched code cannot be forked from is asked as it runs in the baseline.
+            with contextlib.suppress(ForkError):
+                sandbox = await self._driver.fork(name, {one: Source(commit=docket.base) for one in services})
+            return {item.name: await self._asked_in(sandbox, docket, item) for item in items}
+        finally:
+            await asyncio.shield(self._driver.delete(name))
 
     async def blame(self, base: str, error: ForkError) -> None:
         """Whose fault it is that a fork did not start. BaselineError where one of the base commit's own code does not
@@ -65,10 +77,10 @@ class BaselineBook:
             )
 
     async def aclose(self) -> None:
-        for task in (*self._asked.values(), *self._forked.values()):
+        for task in (*self._results.values(), *self._forked.values()):
             task.cancel()
             await asyncio.wait([task])
-        self._asked.clear()
+        self._results.clear()
         self._forked.clear()
 
     async def _find(self, docket: Docket, item: Item) -> CheckResult:
@@ -101,13 +113,17 @@ class BaselineBook:
         name = f"baseline-{item.digest[:8]}-{secrets.token_hex(4)}"
         sandbox = await self._driver.create(name, ttl_s=item.check.timeout + _TTL_MARGIN_S)
         try:
-            since = await self._driver.cursor()
-            target = Target.of(sandbox, docket.system.entry)
-            result = await self._examiner.examine(item, target, docket.base)
-            window = await self._driver.window(name, since)
+            return await self._asked_in(sandbox, docket, item)
         finally:
             await self._driver.delete(name)
-        result, records = replace(result, failures=failures(window)), record_facts([window], {})
+
+    async def _asked_in(self, sandbox: Sandbox, docket: Docket, item: Item) -> CheckResult:
+        since = await self._driver.cursor()
+        target = Target.of(sandbox, docket.system.entry)
+        result = await self._examiner.examine(item, target, docket.base)
+        window = await self._driver.window(sandbox.name, since)
+        generations = {name: fork.generation for name, fork in sandbox.forks.items()}
+        result, records = replace(result, failures=failures(window)), record_facts([window], generations)
         if result.outcome == "fail" and not records.clean:
             at = f" ({', '.join(records.where)})" if records.where else ""
             detail = f"not all of its requests were recorded and answered{at}: {result.detail}"

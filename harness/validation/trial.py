@@ -102,7 +102,7 @@ class Court:
             facts = self._facts(case, sandbox, series, before, before)
             planted = await self._plant(case, sandbox, facts)
             if judge(replace(facts, planted=planted)).conclusion == "verified":
-                series = [await self._confirmed(case, one) for one in series]
+                series = await self._confirmed(case, sandbox, series)
         except TamperedError:
             intact = False
         after = await self._state()
@@ -121,15 +121,12 @@ class Court:
             runs.append(await self._run(case, sandbox, item))
         return Series(item, baseline, tuple(runs))
 
-    async def _confirmed(self, case: Case, series: Series) -> Series:
-        """The series, with the red of the ticket's own check taken back if the baseline is not red any more."""
-        if not series.item.own or series.baseline.outcome != "fail":
-            return series
-        again = await self._book.confirm(case.docket, series.item)
-        if again.outcome == "fail":
-            return series
-        detail = f"it did not stay red there: {again.detail or 'it passes by now'}"
-        return replace(series, baseline=replace(again, outcome="unjudged", detail=detail, flaky=True))
+    async def _confirmed(self, case: Case, sandbox: Sandbox, series: Sequence[Series]) -> list[Series]:
+        """The series, with the red of those of the ticket's own checks taken back that the untouched code, forked as
+        the change was, does not fail."""
+        red = [one.item for one in series if one.item.own and one.baseline.outcome == "fail"]
+        again = await self._book.confirm(case.docket, red, sorted(sandbox.forks)) if red else {}
+        return [_still_red(one, again.get(one.item.name)) for one in series]
 
     async def _run(self, case: Case, sandbox: Sandbox, item: Item) -> Run:
         began = time.time()
@@ -203,6 +200,14 @@ class Court:
             preserve=case.docket.ticket.preserve,
             lost=_merged(lost_towards(window, unreached, system) for window in windows),
         )
+
+
+def _still_red(series: Series, again: CheckResult | None) -> Series:
+    if again is None or again.outcome == "fail":
+        return series
+    said = again.detail or "it passes in a new fork of the untouched code"
+    detail = f"it did not stay red there: {said}"
+    return replace(series, baseline=replace(again, outcome="unjudged", detail=detail, flaky=True))
 
 
 def _answered(item: Item, baseline: CheckResult, results: Sequence[CheckResult], repeat: int, preserve: bool) -> bool:

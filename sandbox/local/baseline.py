@@ -126,6 +126,7 @@ class LocalBaseline:
                 address=lambda neighbour: self.address(service.name, neighbour),
                 log=LogFile(self._logs / f"{service.name}.log"),
                 port=port,
+                baseline=True,
                 on_built=lambda: self._reach(service, "starting"),
             )
         except NotStarted as failure:

@@ -1,7 +1,8 @@
 """Checkouts: the tree of one commit in a folder that only the driver's own processes use.
 
-One commit is checked out once, however many services run from it, and is removed when the last one has stopped.
-What builds gets a checkout of its own, so that a build never changes files under somebody else.
+One commit is checked out once for the baseline and once for forks, however many services run from it, and is removed
+when the last one has stopped: a fork, of the baseline's own commit too, never writes where the baseline runs. What
+builds gets a checkout of its own, so that a build never changes files under somebody else.
 
 A whole tree may take longer to write than a small service takes to start. So one spare tree of the baseline's commit
 is kept that nothing ever ran in: the next commit takes it over and only writes the files that differ.
@@ -59,17 +60,20 @@ class Checkouts:
     def __init__(self, git: Git, folder: Path) -> None:
         self._git, self._folder = git, folder
         self._entries: dict[str, _Entry] = {}
-        self._shared: dict[str, str] = {}
+        self._shared: dict[tuple[str, bool], str] = {}
         self._numbers = itertools.count(1)
         self._spare: _Spare | None = None
         self._sparing: asyncio.Task[None] | None = None
 
-    async def take(self, commit: str, *, links: Iterable[str] = (), private: bool = False) -> Checkout:
-        """A checkout of the commit (full id) with the untracked folders `links` of the user's work tree in it.
+    async def take(
+        self, commit: str, *, links: Iterable[str] = (), private: bool = False, baseline: bool = False
+    ) -> Checkout:
+        """A checkout of the commit (full id) with the untracked folders `links` of the user's work tree in it; shared
+        among the baseline's services, or among forks, unless it is `private`.
 
         CheckoutError if the commit or a link does not exist; SandboxError if it cannot be written.
         """
-        entry = self._entry(commit, private=private)
+        entry = self._entry(commit, None if private else baseline)
         entry.holders += 1
         checkout = Checkout(commit, entry.folder / self._git.prefix, entry.folder, private)
         try:
@@ -115,21 +119,21 @@ class Checkouts:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         return tuple(map(str, strangers))
 
-    def _entry(self, commit: str, *, private: bool) -> _Entry:
-        if not private and commit in self._shared:
-            return self._entries[self._shared[commit]]
+    def _entry(self, commit: str, baseline: bool | None) -> _Entry:
+        """The entry that the baseline's services or forks share; a new one for None."""
+        if baseline is not None and (commit, baseline) in self._shared:
+            return self._entries[self._shared[commit, baseline]]
         name = f"{commit[:12]}-{next(self._numbers)}"
         made = asyncio.create_task(self._make(commit, self._folder / name), name=f"checkout of {commit[:12]}")
         entry = self._entries[name] = _Entry(folder=self._folder / name, made=made)
-        if not private:
-            self._shared[commit] = name
+        if baseline is not None:
+            self._shared[commit, baseline] = name
         return entry
 
     def _forget(self, checkout: Checkout) -> None:
         name = checkout.folder.name
         del self._entries[name]
-        if self._shared.get(checkout.commit) == name:
-            del self._shared[checkout.commit]
+        self._shared = {key: shared for key, shared in self._shared.items() if shared != name}
 
     async def _make(self, commit: str, folder: Path) -> None:
         try:

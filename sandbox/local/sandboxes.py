@@ -181,15 +181,13 @@ class Sandboxes:
         number = box.forks[name].number + 1 if name in box.forks else 1
         log = LogFile(self._log_folder(box) / f"{name}.{number}.log")
         log.remove()
-        service = self._baseline.system.services[name]
         try:
             async with self._turns:
                 workload = await self._launcher.start(
-                    service,
+                    self._baseline.system.services[name],
                     source,
                     address=lambda neighbour: self._baseline.address(name, neighbour),
                     log=log,
-                    confined=service.confine,
                 )
         except NotStarted as failure:
             raise ForkError(

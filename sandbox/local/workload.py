@@ -125,20 +125,22 @@ class Launcher:
         address: Address,
         log: LogFile,
         port: int | None = None,
-        confined: bool = False,
+        baseline: bool = False,
         on_built: Callable[[], None] | None = None,
     ) -> Workload:
         """Start and wait. Raises NotStarted, CheckoutError, SandboxError. A `port` of the caller's is given back too
-        when the workload stops or fails. What is `confined` is built and run in a cage, where one can be made.
-        `on_built` is told when a build has ended."""
+        when the workload stops or fails. `baseline`: it is the baseline's, which shares no checkout with forks and runs
+        as the team starts it; a fork is built and run in a cage, where one can be made. `on_built` is told when a build
+        has ended."""
         port = self._ports.take() if port is None else port
         checkout: Checkout | None = None
         process: Process | None = None
         try:
-            checkout = await self._checkout(service, source)
+            checkout = await self._checkout(service, source, baseline=baseline)
             folder = checkout.root if checkout else source.folder
             assert folder is not None
             env = environment.of_service(service, self._environ, address=address, port=port, owner=self._guard.owner)
+            confined = service.confine and not baseline
             cage, build_cage = self._caged(service, checkout, folder) if confined else (None, None)
             setting = _Setting(service, folder, env, port, address, log, cage, build_cage)
             build_s = await self._build(setting)
@@ -163,10 +165,12 @@ class Launcher:
         if workload.checkout is not None:
             await self.checkouts.give_back(workload.checkout)
 
-    async def _checkout(self, service: Service, source: Source) -> Checkout | None:
+    async def _checkout(self, service: Service, source: Source, *, baseline: bool) -> Checkout | None:
         if source.commit is None:
             return None
-        return await self.checkouts.take(source.commit, links=service.link, private=service.build is not None)
+        return await self.checkouts.take(
+            source.commit, links=service.link, private=service.build is not None, baseline=baseline
+        )
 
     def _caged(self, service: Service, checkout: Checkout | None, folder: Path) -> tuple[Cage, Cage]:
         """The cages of a workload and of its build."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -59,7 +60,14 @@ def serve(answer, forward=True):
     Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
 HEAD = "import sys\nsys.path.insert(0, '../lib')\nfrom server import serve\n"
-USERS = HEAD + "def answer(path, call):\n    return 200, {'id': 1, 'name': 'ann'}\nserve(answer)\n"
+USERS = HEAD + (
+    "LEFT = []\n"
+    "def answer(path, call):\n"
+    "    if path == '/leave':\n"
+    "        LEFT.append(path)\n"
+    "    return 200, {'id': 1, 'name': 'ann', 'left': len(LEFT)}\n"
+    "serve(answer)\n"
+)
 GATEWAY = HEAD + (
     "def answer(path, call):\n"
     "    _, service, rest = path.split('/', 2)\n"
@@ -419,6 +427,18 @@ async def test_a_commit_without_a_ticket_is_verified_for_regressions_only(stage:
     planted = (await stage.read(verdict))["planted"]
     assert [(one["service"], one["turned_red"]) for one in planted] == [("users", "suite")]
     assert not [box.name for box in await stage.driver.list()]
+
+
+async def test_rule_3_red_by_what_somebody_left_in_the_baseline_is_not_turned_by_a_fresh_process(stage: Stage) -> None:
+    baseline = await stage.driver.baseline()
+    assert baseline is not None
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.get(baseline.urls["gateway"] + "/users/leave")
+    tidy = http("/users/1", {"status": 200, "json": {"answer": {"left": 0}}})
+    verdict, document = await stage.judge(ticket(tidy), {"users/app.py": USERS + "# as before\n"})
+    assert verdict.conclusion == "unproven", verdict
+    assert "untouched code" in verdict.reason
+    assert document["checks"][0]["runs"] == ["pass", "pass"]
 
 
 # 4. Every fork is proven to be asked, and the checks to look.

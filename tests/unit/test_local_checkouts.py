@@ -55,6 +55,13 @@ async def test_one_commit_is_checked_out_once(checkouts: Checkouts, sample: Samp
     assert not second.root.exists()
 
 
+async def test_the_baseline_shares_no_checkout_with_forks(checkouts: Checkouts, sample: Sample) -> None:
+    taken = [await checkouts.take(sample.base, baseline=baseline) for baseline in (True, False, True, False)]
+    assert taken[0].root == taken[2].root != taken[1].root == taken[3].root
+    for checkout in taken:
+        await checkouts.give_back(checkout)
+
+
 async def test_a_spare_becomes_exactly_the_commit(checkouts: Checkouts, sample: Sample) -> None:
     for commit in (sample.changed, sample.crashing, sample.base):
         checkouts.keep_spare(sample.base)
