@@ -37,7 +37,7 @@ Spurline = Callable[..., Ran]
 def spurline() -> Spurline:
     """Run `spurline ARGUMENTS…` in the folder `cwd` to its end, off a terminal; `env` comes on top of the usual."""
 
-    def run(*arguments: str, cwd: Path, timeout_s: float = 60.0, env: Mapping[str, str] | None = None) -> Ran:
+    def run(*arguments: str, cwd: Path, timeout_s: float = 110.0, env: Mapping[str, str] | None = None) -> Ran:
         done = subprocess.run(
             [SCRIPT, *arguments],
             cwd=cwd,

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from sandbox.sample import APP
+from tests.processes import GRACE_S
 
 Spurline = Callable[..., Any]
 
@@ -347,7 +348,7 @@ def test_a_service_that_dies_is_seen(shop: Shop, spurline: Spurline) -> None:
     down = spurline("baseline", "down", cwd=shop.root)
     assert (down.code, down.out) == (0, "")
     assert "the baseline is down" in down.err
-    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert psutil.wait_procs(processes, timeout=GRACE_S)[1] == []
     again = spurline("baseline", "down", "--json", cwd=shop.root)
     assert again.objects == [{"up": False, "was_up": False, "sandboxes_deleted": []}]
     asked = spurline("request", "GET", "/", cwd=shop.root)

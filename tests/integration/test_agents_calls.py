@@ -18,7 +18,7 @@ from harness.agents.meter import CallFailed, OpenMeter
 from harness.agents.rehearsal.server import serve_rehearsal
 from tasks.errors import ModelError
 
-QUICK = CallLimits(wall_s=20, idle_s=1.5, tries=4, first_wait_s=0.001, longest_wait_s=0.01, longest_retry_after_s=0.01)
+QUICK = CallLimits(wall_s=20, idle_s=4, tries=4, first_wait_s=0.001, longest_wait_s=0.01, longest_retry_after_s=0.01)
 OPENING = [{"role": "user", "content": [{"type": "text", "text": "Ticket one: do it"}]}]
 
 
@@ -114,7 +114,7 @@ async def test_an_answer_that_broke_off_is_charged_too(
 
 async def test_the_wall_limit_ends_a_call_that_keeps_talking(base_url: str, meter: WatchedMeter) -> None:
     await order(base_url, {"stall_s": 60})
-    limits = CallLimits(wall_s=2, idle_s=60, tries=2, first_wait_s=0.001)
+    limits = CallLimits(wall_s=6, idle_s=60, tries=2, first_wait_s=0.001)
     assert (await call(base_url, meter, limits=limits)).stop_reason == "end_turn"
     assert meter.troubles == ["unreachable"]
 

@@ -348,7 +348,7 @@ async def test_calls_that_write_run_in_order_and_results_come_in_order(stage: St
 
 async def test_how_commands_end_is_said(stage: Stage) -> None:
     await stage.play(
-        {"use": [bash("echo no; exit 3"), use("bash", command="echo begun; sleep 60", timeout_ms=1500)]},
+        {"use": [bash("echo no; exit 3"), use("bash", command="echo begun; sleep 60", timeout_ms=6000)]},
         {"use": [bash("printf '\\033[31mred\\033[0m\\n'; env")]},
         DONE,
     )

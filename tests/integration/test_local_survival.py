@@ -22,7 +22,7 @@ from sandbox.local.guard import leftovers
 from sandbox.local.socketpath import socket_path
 from sandbox.sample import Sample, make_sample
 from tasks.errors import SandboxError, SandboxGone
-from tests.processes import reap
+from tests.processes import GRACE_S, reap
 
 ROOT = Path(__file__).parents[2]
 KEEPER = """
@@ -116,7 +116,7 @@ def run_until_killed(argv: list[str]) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + GRACE_S
     while not holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
@@ -209,12 +209,17 @@ async def test_a_killed_client_leaves_the_baseline_and_its_lease_ends_the_sandbo
     assert await keeper.baseline() is not None
 
 
-async def test_a_call_under_way_tells_that_the_keeper_ended(keeper: KeeperDriver, sample: Sample) -> None:
+async def test_a_call_under_way_tells_that_the_keeper_ended(
+    keeper: KeeperDriver, sample: Sample, tmp_path: Path
+) -> None:
+    never_ready, begun = tmp_path / "never-ready", tmp_path / "begun"
+    (never_ready / "b").mkdir(parents=True)
+    (never_ready / "b" / "app.py").write_text(f"import time\nopen({str(begun)!r}, 'w')\ntime.sleep(600)\n")
     await keeper.up(sample.system, sample.base)
     await keeper.create("unlucky", ttl_s=60)
     pid = await pid_of(keeper)
-    forking = asyncio.create_task(keeper.fork("unlucky", {"b": Source(commit=sample.slow)}))
-    await asyncio.sleep(0.1)
+    forking = asyncio.create_task(keeper.fork("unlucky", {"b": Source(folder=never_ready)}))
+    await until(begun.exists)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(SandboxError, match="the keeper ended while 'fork' was under way"):
         await forking

@@ -14,6 +14,7 @@ import pytest
 from sandbox.driver import Source
 from sandbox.local.driver import LocalDriver
 from sandbox.sample import Sample, make_sample
+from tests.processes import GRACE_S
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ class Load:
 async def test_twenty_updates_under_load_fail_no_request(driver: LocalDriver, sample: Sample) -> None:
     box = await driver.create("busy", ttl_s=60)
     await driver.fork("busy", {"b": Source(commit=sample.changed)})
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=GRACE_S) as http:
         load = Load(http, box.urls["a"])
         running = asyncio.create_task(load.run(clients=3))
         for number in range(20):
@@ -76,14 +77,14 @@ async def test_an_update_leaves_no_old_process(driver: LocalDriver, sample: Samp
     first = await driver.fork("tidy", {"b": Source(commit=sample.changed)})
     old = psutil.Process(first.forks["b"].pid)
     await driver.fork("tidy", {"b": Source(commit=sample.again)})
-    await asyncio.to_thread(psutil.wait_procs, [old], timeout=15)
+    await asyncio.to_thread(psutil.wait_procs, [old], timeout=GRACE_S)
     assert not old.is_running()
 
 
 async def test_two_services_move_in_one_step(driver: LocalDriver, sample: Sample) -> None:
     """The move is one table: who was served by the new `b` is served by the new `c` after it, never by the old."""
     seen: set[tuple[str, ...]] = set()
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=GRACE_S) as http:
         for number in range(5):
             box = await driver.create(f"pair-{number}", ttl_s=60)
             load = Load(http, box.urls["a"])
@@ -103,7 +104,7 @@ async def test_thirty_sandboxes_fork_the_same_service_at_once(driver: LocalDrive
         box = await driver.create(name, ttl_s=60)
         commit = sample.changed if number % 2 else sample.again
         await driver.fork(name, {"b": Source(commit=commit)})
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=GRACE_S) as http:
             body = (await http.get(box.urls["a"])).json()
         assert body["next"]["word"] == ("changed-b" if number % 2 else "again-b")
 
@@ -132,7 +133,7 @@ async def test_a_router_that_dies_is_revived_and_its_loss_is_told(driver: LocalD
     since = await driver.cursor()
     assert driver._up is not None
     psutil.Process(driver._up[0].routes.router.pid).kill()
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=GRACE_S) as http:
         body = await answered(http, box.urls["a"])
     assert body["next"]["word"] == "changed-b"
     assert (await driver.window("shaken", since)).dropped > 0
@@ -149,7 +150,7 @@ async def test_a_dead_service_makes_the_baseline_sick_and_stays_dead(driver: Loc
     assert pid is not None
     process = psutil.Process(pid)
     process.kill()
-    await asyncio.to_thread(psutil.wait_procs, [process], timeout=10)
+    await asyncio.to_thread(psutil.wait_procs, [process], timeout=GRACE_S)
     sick = await driver.baseline()
     assert sick is not None
     assert not sick.healthy
