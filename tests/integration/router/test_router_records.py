@@ -82,10 +82,12 @@ async def test_a_line_that_is_no_record_counts_as_dropped(world: World, tmp_path
 async def test_a_client_cannot_shift_the_fields_of_its_record(world: World) -> None:
     box = await world.sandbox({})
     since = await world.router.cursor()
-    for value in (f"a\tb-{box.key}", "1\x1f2", "1\n2", "-"):
+    said = [("GET /-|x|f9", value) for value in (f"a\tb-{box.key}", "1\x1f2", "1\n2", "-")]
+    said += [(words, "-") for words in ("GET /a\x1fb", "GET /a\x0bb", "GE\x1fT /a", "G\x7fT /a")]
+    for words, value in said:
         host, port = world.router.address(CLIENT, "users")
         reader, writer = await asyncio.open_connection(host, port)
-        lines = ("GET /-|x|f9 HTTP/1.1", "host: x", f"x-spurline-key: {box.key}", f"traceparent: {value}")
+        lines = (f"{words} HTTP/1.1", "host: x", f"x-spurline-key: {box.key}", f"traceparent: {value}")
         writer.write("\r\n".join([*lines, "connection: close", "", ""]).encode())
         await reader.read()
         writer.close()

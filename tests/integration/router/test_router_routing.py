@@ -175,6 +175,17 @@ async def test_internal_headers_of_a_client_have_no_effect(world: World) -> None
     assert not [name for name, _ in answer.json()["headers"] if "spurline" in name]
     keyed = await world.client.get(world.url("users"), headers=forged | carriers(box.key)["header"])
     assert keyed.json()["name"] == "users v2"
+    twice = [
+        *forged.items(),
+        ("X-Spurline-Cluster", "baseline/web"),
+        ("x-envoy-original-dst-host", world.peers["web"].address),
+        ("x-envoy-retry-on", "5xx"),
+        ("connection", "x-spurline-cluster"),
+    ]
+    assert (await world.client.get(world.url("users"), headers=twice)).json()["name"] == "users"
+    keyed = await world.client.get(world.url("users") + "/fail", headers=[*twice, ("x-spurline-key", box.key)])
+    assert keyed.status_code == 500
+    assert world.peers["web"].served == 0
 
 
 async def test_a_planted_fault_answers_503_for_its_key_and_service_only(world: World) -> None:
