@@ -1,8 +1,9 @@
 """Checkouts: the tree of one commit in a folder that only the driver's own processes use.
 
 One commit is checked out once for the baseline and once for forks, however many services run from it, and is removed
-when the last one has stopped: a fork, of the baseline's own commit too, never writes where the baseline runs. What
-builds gets a checkout of its own, so that a build never changes files under somebody else.
+when the last one has stopped: a fork, of the baseline's own commit too, never writes where the baseline runs. A service
+that is forked from one commit again gets another checkout, since the first may not be the commit any more. What builds
+gets one of its own, so that a build never changes files under somebody else.
 
 A whole tree may take longer to write than a small service takes to start. So one spare tree of the baseline's commit
 is kept that nothing ever ran in: the next commit takes it over and only writes the files that differ.
@@ -43,6 +44,8 @@ class Checkout:
 class _Entry:
     folder: Path
     made: asyncio.Task[None]
+    services: set[str | None]
+    """Which ever had it."""
     holders: int = 0
     linking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -66,14 +69,21 @@ class Checkouts:
         self._sparing: asyncio.Task[None] | None = None
 
     async def take(
-        self, commit: str, *, links: Iterable[str] = (), private: bool = False, baseline: bool = False
+        self,
+        commit: str,
+        *,
+        links: Iterable[str] = (),
+        private: bool = False,
+        baseline: bool = False,
+        service: str | None = None,
     ) -> Checkout:
         """A checkout of the commit (full id) with the untracked folders `links` of the user's work tree in it; shared
-        among the baseline's services, or among forks, unless it is `private`.
+        among the baseline's services, or among forks, unless it is `private`. A `service` is never given one that it
+        had before: it may have written to its folder.
 
         CheckoutError if the commit or a link does not exist; SandboxError if it cannot be written.
         """
-        entry = self._entry(commit, None if private else baseline)
+        entry = self._entry(commit, None if private else baseline, service)
         entry.holders += 1
         checkout = Checkout(commit, entry.folder / self._git.prefix, entry.folder, private)
         try:
@@ -119,13 +129,16 @@ class Checkouts:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         return tuple(map(str, strangers))
 
-    def _entry(self, commit: str, baseline: bool | None) -> _Entry:
-        """The entry that the baseline's services or forks share; a new one for None."""
+    def _entry(self, commit: str, baseline: bool | None, service: str | None) -> _Entry:
+        """The entry that the baseline's services or forks share; a new one for None, and where the service had it."""
         if baseline is not None and (commit, baseline) in self._shared:
-            return self._entries[self._shared[commit, baseline]]
+            entry = self._entries[self._shared[commit, baseline]]
+            if service is None or service not in entry.services:
+                entry.services.add(service)
+                return entry
         name = f"{commit[:12]}-{next(self._numbers)}"
         made = asyncio.create_task(self._make(commit, self._folder / name), name=f"checkout of {commit[:12]}")
-        entry = self._entries[name] = _Entry(folder=self._folder / name, made=made)
+        entry = self._entries[name] = _Entry(folder=self._folder / name, made=made, services={service})
         if baseline is not None:
             self._shared[commit, baseline] = name
         return entry

@@ -169,7 +169,11 @@ class Launcher:
         if source.commit is None:
             return None
         return await self.checkouts.take(
-            source.commit, links=service.link, private=service.build is not None, baseline=baseline
+            source.commit,
+            links=service.link,
+            private=service.build is not None,
+            baseline=baseline,
+            service=service.name,
         )
 
     def _caged(self, service: Service, checkout: Checkout | None, folder: Path) -> tuple[Cage, Cage]:

@@ -165,6 +165,19 @@ async def test_a_build_is_confined_and_changes_its_own_checkout(sample: Sample, 
     assert (sample.repo / "deps" / "lib.txt").read_text() == "library"
 
 
+async def test_what_a_fork_wrote_is_not_what_its_next_generation_starts_from(sample: Sample, tmp_path: Path) -> None:
+    attempts = {
+        "found": "pathlib.Path('note.txt').exists()",
+        "own": "pathlib.Path('note.txt').write_text('x')",
+    }
+    async with running(sample, tmp_path / "state", attempts) as driver:
+        await driver.create("x", ttl_s=60)
+        await driver.create("y", ttl_s=60)
+        for name in ("x", "x", "y"):
+            box = await driver.fork(name, {"b": Source(commit="HEAD")})
+            assert await asked(box.urls["b"]) == {"found": "False", "own": "1"}
+
+
 async def test_who_is_let_out_is_let_out(sample: Sample, tmp_path: Path) -> None:
     attempts = {"work tree": f"pathlib.Path({str(sample.repo / 'secret.env')!r}).read_text()"}
     async with running(sample, tmp_path / "state", attempts, confine=False) as driver:
