@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from shop_copy import RESULTS, Shop, bare, checkout, free_port, quiet, shop, until_ready
+from shop_copy import RESULTS, Shop, bare, checkout, free_ports, quiet, shop, until_ready
 
 from harness.runtime import connected
 from sandbox.driver import Driver, Source
@@ -46,7 +46,7 @@ def memory(pids: Iterable[int]) -> dict[str, float]:
 async def clone(copy: Shop, tree: Path) -> dict[str, float]:
     """Start every service once more, all at once; seconds until all are ready, and their memory."""
     services = copy.project.system().services
-    ports = {name: free_port() for name in services}
+    ports = dict(zip(services, free_ports(len(services)), strict=True))
     began = time.perf_counter()
     with ExitStack() as stack:
         started = [stack.enter_context(bare(each, tree, ports[name], ports)) for name, each in services.items()]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from shop_copy import RESULTS, Shop, bare, checkout, free_port, quiet, shop, until_ready
+from shop_copy import RESULTS, Shop, bare, checkout, free_ports, quiet, shop, until_ready
 
 from harness.runtime import connected
 from sandbox.driver import Driver, Source
@@ -46,7 +46,7 @@ async def fork_ms(driver: Driver, http: httpx.AsyncClient, commit: str, name: st
 
 async def bare_ms(shop: Shop, tree: Path) -> float:
     """From Popen to the first 200."""
-    service, port = shop.project.system().services[SERVICE], free_port()
+    service, (port,) = shop.project.system().services[SERVICE], free_ports(1)
     began = time.perf_counter()
     with bare(service, tree, port, {}):
         await until_ready(service, port)

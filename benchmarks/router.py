@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hop_load import Case, Sample, connected, generator, sample
-from shop_copy import RESULTS, bare, free_port, quiet, shop, until_ready
+from shop_copy import RESULTS, bare, free_ports, quiet, shop, until_ready
 
 from sandbox.carriers import fresh
 from sandbox.keys import RoutingKey, new_key
@@ -159,7 +159,7 @@ async def plain_envoy(
 
 async def started(stack: AsyncExitStack, folder: Path) -> tuple[Hops, tuple[int, ...]]:
     """Start all hops, and what stands behind them: its process ids."""
-    copy, own = stack.enter_context(shop(folder)), free_port()
+    copy, (own,) = stack.enter_context(shop(folder)), free_ports(1)
     service = copy.project.system().services[SERVICE]
     process = stack.enter_context(bare(service, copy.project.root, own, {}))
     await until_ready(service, own)

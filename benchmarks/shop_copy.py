@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -99,9 +99,11 @@ async def until_ready(service: Service, port: int) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has; all are held until all are known, or one might be given twice."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 async def quiet(limit_load: float = 1.5, patience_s: float = 60.0) -> float:
