@@ -17,7 +17,7 @@ from rich.text import Text
 
 SPURLINE = Path(sys.executable).with_name("spurline")
 SESSION = "spurline-picture"
-COLUMNS, LINES = 132, 38
+COLUMNS, LINES = 132, 50
 
 
 def main() -> None:
