@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from typing import Final
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9 .:/@_-]*")
 
 
 @cache
@@ -38,10 +42,10 @@ def _literal(value: object) -> str:
 
 def _string(text: str) -> str:
     """Names come from the user's configuration: whatever is not a plain character is escaped."""
-    if text.isascii() and text.isalnum():
-        return f'"{text}"'
-    return '"' + "".join(c if c.isascii() and (c.isalnum() or c in " .:/@-_") else _escaped(c) for c in text) + '"'
+    return '"' + (text if _PLAIN.fullmatch(text) else "".join(map(_escaped, text))) + '"'
 
 
 def _escaped(character: str) -> str:
+    if _PLAIN.fullmatch(character):
+        return character
     return "".join(f"\\{byte:03d}" for byte in character.encode())

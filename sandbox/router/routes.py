@@ -69,7 +69,7 @@ class Routes:
 
         The route's time-outs are off: a stream may stay open for as long as it likes.
         """
-        keys = self.entries(table)
+        keys = lua.constants(KEYS=self.entries(table))
         slots = {str(port): r.key for r in table if r.slot is not None for port in ports_of(r.slot)}
         host = {
             "name": ROUTE_NAME,
@@ -125,8 +125,8 @@ class Routes:
                 found[f"{routes.key}.{numbers[service]}"] = "x"
         return found
 
-    def _script(self, keys: Mapping[str, str], *, ports: Mapping[str, str] | None) -> Json:
-        """`ports`: port -> key at the ingress, None at a calling pair."""
+    def _script(self, keys: str, *, ports: Mapping[str, str] | None) -> Json:
+        """`keys`: the table as Lua text; `ports`: port -> key at the ingress, None at a calling pair."""
         services = {
             baseline_cluster(service.name): {
                 "number": f".{service.number}",
@@ -136,7 +136,6 @@ class Routes:
             for service in self.services
         }
         constants = lua.constants(
-            KEYS=keys,
             SERVICES=services,
             EXTRA=[name.lower() for name in self.carriers],
             REFUSE_UNKNOWN=self.refuse_unknown,
@@ -145,7 +144,7 @@ class Routes:
         )
         return typed(
             "envoy.extensions.filters.http.lua.v3.LuaPerRoute",
-            source_code={"inline_string": constants + lua.script("normaliser.lua")},
+            source_code={"inline_string": keys + constants + lua.script("normaliser.lua")},
         )
 
 
