@@ -16,6 +16,8 @@ from sandbox.local.routes import Routes
 from sandbox.router.table import KeyRoutes
 
 _IN_STOCK: Final = 4
+_FILL_AFTER_S: Final = 1.0
+"""Whoever took a key is about to start forks: a change of the table meanwhile would only slow them down."""
 _log = logging.getLogger(__name__)
 
 
@@ -34,6 +36,7 @@ class KeyStock:
         self._routes = routes
         self._ready: list[Place] = []
         self._filling: asyncio.Task[None] | None = None
+        self._begun = False
 
     async def take(self) -> Place:
         """A key of one's own: from the stock, or, where it is empty, made now. SandboxError if it cannot be made."""
@@ -53,6 +56,8 @@ class KeyStock:
 
     async def _fill(self) -> None:
         try:
+            await asyncio.sleep(_FILL_AFTER_S if self._begun else 0)
+            self._begun = True
             # All at once: the router writes changes that come together as one.
             wanted = [self._make() for _ in range(_IN_STOCK - len(self._ready))]
             for made in await asyncio.gather(*wanted, return_exceptions=True):
