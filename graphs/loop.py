@@ -5,11 +5,15 @@ Fanning out inside one graph would cancel siblings on the first error, so the en
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Awaitable
+from functools import wraps
+from typing import Any, Protocol, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 
 from graphs.nodes.check import check
 from graphs.nodes.feedback import feedback
@@ -19,36 +23,58 @@ from graphs.nodes.prepare import prepare
 from graphs.nodes.submit import submit
 from graphs.nodes.tear_down import tear_down
 from graphs.nodes.validate import validate
-from graphs.ports import Ports
+from graphs.ports import Ports, attempt_name
 from graphs.state import TicketState
 
 TicketLoop = CompiledStateGraph[TicketState, Ports, TicketState, TicketState]
 
 
+class Node(Protocol):
+    """One step of the loop: an update of the state."""
+
+    __name__: str
+
+    def __call__(self, state: TicketState, runtime: Runtime[Ports]) -> Awaitable[TicketState]: ...
+
+
 def build_loop(checkpointer: BaseCheckpointSaver[Any] | None = None) -> TicketLoop:
     """The compiled graph. Without a checkpointer it forgets its position when it ends."""
     graph = StateGraph(TicketState, context_schema=Ports)
-    for node in (prepare, generate, check, instantiate, validate, feedback, submit, tear_down):
+    for node in (prepare, generate, check, instantiate, validate):
+        graph.add_node(node.__name__, _admitted(node))
+    # What ends a ticket is quick, and is not begun without being finished.
+    for node in (feedback, submit, tear_down):
         graph.add_node(node.__name__, node)
     graph.add_edge(START, "prepare")
     graph.add_edge("prepare", "generate")
     graph.add_conditional_edges("generate", _next, ["check", "feedback", "tear_down"])
     graph.add_conditional_edges("check", _next, ["instantiate", "feedback"])
     graph.add_conditional_edges("instantiate", _next, ["validate", "feedback", "tear_down"])
-    graph.add_conditional_edges("validate", _next, ["submit", "feedback", "tear_down"])
+    graph.add_conditional_edges("validate", _next, ["submit", "feedback", "instantiate", "tear_down"])
     graph.add_conditional_edges("feedback", _next, ["generate", "tear_down"])
     graph.add_edge("submit", "tear_down")
     graph.add_edge("tear_down", END)
     return graph.compile(checkpointer=checkpointer)
 
 
-async def work_ticket(loop: TicketLoop, ports: Ports, run: str, ticket: str) -> TicketState:
-    """Take one ticket through the loop to its end. Raises what the ports raise."""
+async def work_ticket(loop: TicketLoop, ports: Ports, run: str, ticket: str, attempt: int = 1) -> TicketState:
+    """Take one ticket through the loop to its end: from where it stands, or from the beginning.
+
+    Raises what the ports raise, Stopped among it; called again it goes on with the step that broke off.
+    """
     # Each iteration passes at most five nodes; LangGraph's own limit of 25 would end a long ticket early.
-    limit = 10 + 6 * ports.max_iterations
+    limit = 20 + 6 * ports.caps.iterations
+    config: RunnableConfig = {
+        "configurable": {"thread_id": f"{run}/{attempt_name(ticket, attempt)}"},
+        "recursion_limit": limit,
+    }
+    begin = TicketState(run=run, ticket=ticket, attempt=attempt)
+    known = await loop.aget_state(config) if loop.checkpointer else None
+    if known is not None and known.values and not known.next:
+        return cast(TicketState, known.values)
     state: dict[str, object] = await loop.ainvoke(
-        TicketState(run=run, ticket=ticket),
-        {"configurable": {"thread_id": f"{run}/{ticket}"}, "recursion_limit": limit},
+        None if known is not None and known.values else begin,
+        config,
         context=ports,
         durability="sync" if loop.checkpointer else None,
     )
@@ -62,3 +88,14 @@ def picture() -> str:
 
 def _next(state: TicketState) -> str:
     return state["step"]
+
+
+def _admitted(node: Node) -> Node:
+    """The node, begun only when its step may be taken."""
+
+    @wraps(node)
+    async def step(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
+        await runtime.context.admit(state["ticket"], node.__name__)
+        return await node(state, runtime)
+
+    return step

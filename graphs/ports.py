@@ -5,7 +5,7 @@ Ports pass ids, words and small numbers: what is big (transcripts, evidence, exc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,10 @@ from tasks.ticket import Ticket
 
 Conclusion = Literal["verified", "failed", "unproven", "needs_human"]
 """What a verdict says of one commit. `failed` and some `unproven` go back to the agent; the rest ends."""
+
+
+class Stopped(Exception):
+    """The ticket is to stop between two steps: a signal, no error. It goes on there when it is taken up again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,18 @@ class Work:
     worktree: str
     sandbox: str
     """The name of the agent's sandbox."""
+    attempt: int = 1
+    """Grows when the ticket is retried: each attempt has a branch, a worktree and a conversation of its own."""
+
+    @property
+    def name(self) -> str:
+        """The ticket and its attempt, as they name files and branches."""
+        return attempt_name(self.ticket.id, self.attempt)
+
+
+def attempt_name(ticket: str, attempt: int) -> str:
+    """The first attempt has the ticket's name; `@`, which no id holds, parts a later one's number from it."""
+    return ticket if attempt == 1 else f"{ticket}@{attempt}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +70,16 @@ class Verdict:
 class Workspaces(Protocol):
     """Worktrees and commits: git, seen from the loop."""
 
-    async def prepare(self, run: str, ticket: Ticket) -> Work: ...
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
+        """The place to work, made where it is not there: safe to repeat."""
+        ...
+
     async def commit(self, work: Work, message: str) -> str | None:
         """Commit all of the worktree; the new head's full sha, or None when it equals the base's tree."""
+        ...
+
+    async def tree(self, commit: str) -> str:
+        """The sha of what the commit holds: the same for two commits that hold the same files."""
         ...
 
     async def release(self, work: Work) -> None: ...
@@ -120,6 +143,25 @@ class Messages(Protocol):
     async def text(self, name: str) -> str: ...
 
 
+Admit = Callable[[str, str], Awaitable[None]]
+"""Called with the ticket and the step before each step that takes long: waits while it cannot be taken (the baseline is
+sick), and raises Stopped where the ticket is to stop."""
+
+
+async def _at_once(ticket: str, step: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How often a ticket may go round, by what made it. Each holds for an attempt, however often it is resumed."""
+
+    iterations: int = 6
+    failed_verdicts: int = 10
+    nudges: int = 2
+    """How often an agent that changes nothing is told so, before it counts as stuck."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything that the nodes use, handed to the graph as its LangGraph context."""
@@ -131,4 +173,5 @@ class Ports:
     journal: Journal
     messages: Messages
     tickets: Mapping[str, Ticket]
-    max_iterations: int
+    caps: Caps = Caps()
+    admit: Admit = _at_once

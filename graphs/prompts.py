@@ -32,3 +32,9 @@ def nothing_changed() -> str:
     """The agent ended its turn with the tree of the commit before."""
     return """Nothing changed since the last commit, so there is nothing new to judge. Make the change and end your turn
 again, or call `ask_human` and say what keeps you from it."""
+
+
+def seen_before() -> str:
+    """The agent went back to what it handed in before."""
+    return """What you handed in now is, file by file, what you handed in before, and what was said of it still holds.
+Try something else and end your turn again, or call `ask_human` and say what keeps you from it."""

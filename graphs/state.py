@@ -26,8 +26,16 @@ class TicketState(TypedDict, total=False):
     branch: str
     worktree: str
     sandbox: str
+    attempt: int
     iteration: int
     """Passes generate → validate that were begun."""
+    failed_verdicts: int
+    nudges: int
+    """How often in a row the agent was told that it changed nothing."""
+    lost: int
+    """How often in a row its sandbox was gone when it was to be validated."""
+    seen: str
+    """The beginnings of the trees that went on from generate, with spaces between: none goes twice."""
     message: str
     """Id of what is said to the agent next."""
     commit: str
@@ -51,6 +59,7 @@ def work_of(state: TicketState, ports: Ports) -> Work:
         base=state["base"],
         worktree=state["worktree"],
         sandbox=state["sandbox"],
+        attempt=state.get("attempt", 1),
     )
 
 

@@ -111,11 +111,22 @@ class LimitSettings(Frozen):
     model_calls: int = Field(default=40, ge=1)
     forks: int = Field(default=8, ge=1)
     """Forks that start at the same time."""
+    sandboxes: int = Field(default=16, ge=1)
+    """Sandboxes that are created at the same time."""
+    deletions: int = Field(default=16, ge=1)
+    """Sandboxes that are deleted at the same time."""
     checks: int = Field(default=8, ge=1)
     """Agents whose checks run at the same time."""
     budget_usd: float = Field(default=200.0, gt=0)
     ticket_budget_usd: float = Field(default=4.0, gt=0)
     ticket_minutes: float = Field(default=60.0, gt=0)
+    ticket_failed_verdicts: int = Field(default=10, ge=1)
+    ticket_nudges: int = Field(default=2, ge=0)
+    """How often in a row an agent that hands in nothing new is told so, before it counts as stuck."""
+    ticket_faults: int = Field(default=6, ge=0)
+    """Faults of the environment, after each of which a step is tried again."""
+    hold_minutes: float = Field(default=30.0, gt=0)
+    """How long a fault of the environment may hold tickets before the run stops, to be taken up again."""
 
 
 class SubmitSettings(Frozen):

@@ -64,6 +64,8 @@ class EnvironmentFault(SpurlineError):
 
     code = "environment"
     exit_code = 3
+    transient = True
+    """Whether it may pass by itself: then what broke off by it is tried again."""
 
 
 class BaselineError(EnvironmentFault):
@@ -105,9 +107,13 @@ class ForkError(SandboxError):
 
 
 class ModelError(EnvironmentFault):
-    """The model could not be reached, or refused for good."""
+    """The model could not be reached, or (not `transient`) refused for good."""
 
     code = "model"
+
+    def __init__(self, message: str, *, hint: str = "", transient: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.transient = transient
 
 
 class StoreError(EnvironmentFault):

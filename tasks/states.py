@@ -19,7 +19,7 @@ _NEXT: Final[dict[str, frozenset[str]]] = {
     "generating": frozenset({"checking", "generating"}),
     "checking": frozenset({"instantiating", "generating", "validating"}),
     "instantiating": frozenset({"validating", "generating"}),
-    "validating": frozenset({"submitting", "generating"}),
+    "validating": frozenset({"submitting", "generating", "instantiating"}),
     "submitting": frozenset(),
     "paused": frozenset(WORKING_STATES),
 }
@@ -31,9 +31,9 @@ def is_final(state: str) -> bool:
 
 
 def may_move(old: AgentState, new: AgentState) -> bool:
-    """Whether the move is allowed. Every working state may end or pause; a final one never moves."""
+    """Whether the move is allowed. Every working state may end, pause or begin anew; a final one never moves."""
     if is_final(old):
         return False
     if new == "verified":
         return old == "submitting"
-    return is_final(new) or new == "paused" or old == new or new in _NEXT[old]
+    return is_final(new) or new in ("paused", "preparing") or old == new or new in _NEXT[old]

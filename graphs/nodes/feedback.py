@@ -9,10 +9,14 @@ from graphs.state import TicketState, ended
 
 
 async def feedback(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
-    allowed = runtime.context.max_iterations
-    if state["iteration"] < allowed:
+    caps = runtime.context.caps
+    if state["iteration"] >= caps.iterations:
+        spent = f"{caps.iterations} iterations"
+    elif state["failed_verdicts"] >= caps.failed_verdicts:
+        spent = f"{caps.failed_verdicts} failed verdicts"
+    else:
         return {"step": "generate"}
     doubt = state.get("doubt", "failed")
     if doubt == "failed":
-        return ended("failed", f"out of budget after {allowed} iterations: {state['reason']}")
+        return ended("failed", f"out of budget after {spent}: {state['reason']}")
     return ended(doubt, state["reason"])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from langgraph.runtime import Runtime
 
-from graphs.ports import Ports
-from graphs.prompts import nothing_changed
+from graphs.ports import Generated, Ports, Work
+from graphs.prompts import nothing_changed, seen_before
 from graphs.state import TicketState, ended, work_of
+
+_TREE: Final = 12
+"""Hex digits of a tree that are kept: enough to tell a hundred apart."""
 
 
 async def generate(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
@@ -25,14 +30,28 @@ async def generate(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
         return {**begun, **ended("failed", f"out of budget: {generated.reason}")}
     commit = await ports.workspaces.commit(work, f"{work.ticket.title}\n\nTicket: {work.ticket.id}")
     if commit is None or commit == state.get("commit"):
-        if generated.end == "stuck":
-            return {**begun, **ended(state.get("doubt", "failed"), f"the agent is stuck: {generated.reason}")}
-        message = await ports.messages.keep(work.run, work.ticket.id, nothing_changed())
-        again: TicketState = {**begun, "message": message, "step": "feedback"}
-        if commit is not None:
-            # What was found out about this commit still holds.
-            return again
-        return {**again, "doubt": "failed", "reason": "nothing was changed"}
+        return {**begun, **await _told(state, work, ports, nothing_changed(), generated, judged=commit is not None)}
+    tree = (await ports.workspaces.tree(commit))[:_TREE]
+    if tree in state["seen"].split():
+        # Another commit, the same files: what was said of them holds.
+        return {**begun, **await _told(state, work, ports, seen_before(), generated, judged=True)}
     ports.journal.emit("commit.made", work.ticket.id, {"commit": commit, "iteration": iteration})
     # A verdict belongs to one commit.
-    return {**begun, "commit": commit, "verdict": "", "step": "check"}
+    return {**begun, "commit": commit, "verdict": "", "nudges": 0, "seen": f"{state['seen']} {tree}", "step": "check"}
+
+
+async def _told(
+    state: TicketState, work: Work, ports: Ports, words: str, generated: Generated, *, judged: bool
+) -> TicketState:
+    """Tell the agent that there is nothing new to judge; one that knows already is stuck."""
+    doubt = state.get("doubt", "failed")
+    if generated.end == "stuck":
+        return ended(doubt, f"the agent is stuck: {generated.reason}")
+    nudges = state["nudges"] + 1
+    if nudges > ports.caps.nudges:
+        return ended(doubt, f"the agent is stuck: it ended {nudges} turns in a row without anything new to judge")
+    ports.journal.emit("agent.nudged", work.ticket.id, {"reason": "nothing new to judge"})
+    message = await ports.messages.keep(work.run, work.ticket.id, words)
+    again: TicketState = {"message": message, "nudges": nudges, "step": "feedback"}
+    # What was found out about a commit that was judged still holds.
+    return again if judged else {**again, "doubt": "failed", "reason": "nothing was changed"}

@@ -15,4 +15,4 @@ async def instantiate(state: TicketState, runtime: Runtime[Ports]) -> TicketStat
     verdict = await ports.validator.instantiate(work, state["commit"])
     if verdict is None:
         return {"step": "validate"}
-    return await weigh(verdict, work, ports)
+    return await weigh(verdict, state, work, ports)

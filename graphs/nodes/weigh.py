@@ -7,7 +7,7 @@ from graphs.state import REASON_LIMIT, TicketState, ended
 from tasks.text import one_line
 
 
-async def weigh(verdict: Verdict, work: Work, ports: Ports) -> TicketState:
+async def weigh(verdict: Verdict, state: TicketState, work: Work, ports: Ports) -> TicketState:
     """Verified is submitted, what the agent can mend goes back to it, the rest ends as it is."""
     reason = one_line(verdict.reason, REASON_LIMIT)
     ports.journal.emit(
@@ -15,7 +15,8 @@ async def weigh(verdict: Verdict, work: Work, ports: Ports) -> TicketState:
         work.ticket.id,
         {"verdict": verdict.id, "conclusion": verdict.conclusion, "reason": reason},
     )
-    noted: TicketState = {"verdict": verdict.id, "reason": reason}
+    failed = state["failed_verdicts"] + (verdict.conclusion == "failed")
+    noted: TicketState = {"verdict": verdict.id, "reason": reason, "failed_verdicts": failed, "lost": 0}
     if verdict.conclusion == "verified":
         return {**noted, "step": "submit"}
     if verdict.feedback is None:

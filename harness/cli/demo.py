@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -47,7 +48,8 @@ def demo(
     # The services are started as `python`: the one that Spurline runs on has what they import.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     project = Place(root).workshop()
-    code = complete(work(project, RunOptions(agents=agents, copies=agents), out))
+    drain = asyncio.Event()
+    code = complete(work(project, RunOptions(agents=agents, copies=agents), out, drain), drain)
     out.note(f"look around: cd {folder} && spurline runs show last --ticket users-v2")
     # The demo shows honest failures on purpose; only what it could not do is an error.
     raise typer.Exit(0 if code == 1 else code)

@@ -1,7 +1,7 @@
 """Ctrl-C: the first one stops cleanly, the second one at once.
 
 A clean stop cancels the command's task, so every `finally` and context manager runs. SIGTERM and SIGHUP are the
-same as the first Ctrl-C. All end with exit code 130.
+same as the first Ctrl-C; but where a command can be drained, the first SIGTERM does that. All end with exit code 130.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
-def complete(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run a command's coroutine to its end; KeyboardInterrupt when a signal stopped it."""
-    return asyncio.run(_watched(main))
+def complete(main: Coroutine[Any, Any, Result], drain: asyncio.Event | None = None) -> Result:
+    """Run a command's coroutine to its end; KeyboardInterrupt when a signal stopped it. `drain` is set by SIGTERM."""
+    return asyncio.run(_watched(main, drain))
 
 
-async def _watched(main: Coroutine[Any, Any, Result]) -> Result:
+async def _watched(main: Coroutine[Any, Any, Result], drain: asyncio.Event | None) -> Result:
     task = asyncio.ensure_future(main)
-    stop = _Stop(task)
+    stop = _Stop(task, drain)
     loop = asyncio.get_running_loop()
     # What was ignored from the start stays so: `nohup` and jobs in the background mean it.
     heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     for number in heeded:
-        loop.add_signal_handler(number, stop.asked)
+        loop.add_signal_handler(number, stop.asked, number)
     try:
         return await task
     except asyncio.CancelledError:
@@ -46,11 +46,15 @@ async def _watched(main: Coroutine[Any, Any, Result]) -> Result:
 class _Stop:
     """Counts the signals."""
 
-    def __init__(self, task: asyncio.Future[Any]) -> None:
-        self._task = task
+    def __init__(self, task: asyncio.Future[Any], drain: asyncio.Event | None) -> None:
+        self._task, self._drain = task, drain
         self.wanted = False
 
-    def asked(self) -> None:
+    def asked(self, number: signal.Signals) -> None:
+        if number == signal.SIGTERM and self._drain is not None and not self._drain.is_set() and not self.wanted:
+            print("everything at work stops at its next step; once more stops it now", file=sys.stderr, flush=True)  # noqa: T201
+            self._drain.set()
+            return
         terminal = sys.stderr.isatty()
         if self.wanted:
             # A live display hides the cursor and has no chance to bring it back.

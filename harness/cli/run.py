@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +18,7 @@ from harness.cli.place import prepare_folder
 from harness.settings import Project
 
 if TYPE_CHECKING:
-    from harness.runtime import RunOptions, RunResult
+    from harness.runtime import Console, RunOptions, RunResult
 
 app = single()
 
@@ -42,7 +44,8 @@ def run(
     """Work the backlog in the closed loop: each ticket ends verified with proof, or honestly not.
 
     The baseline is started if it is not up, and stopped again. Exit codes: 0 all verified, 1 some not, 2 usage or
-    configuration, 3 the environment failed, 130 interrupted.
+    configuration, 3 the environment failed, 130 interrupted. Interrupted or killed at any moment, `spurline runs
+    resume` goes on; SIGTERM lets what is at work come to its next step first.
     """
     from harness.runtime import RunOptions
 
@@ -50,13 +53,21 @@ def run(
     if record is not None:
         prepare_folder(record)
     options = RunOptions(tickets=tuple(ticket or ()), agents=agents, copies=copies, rev=rev, record=record)
-    raise typer.Exit(complete(work(project, options, Output(json=json))))
+    drain = asyncio.Event()
+    raise typer.Exit(complete(work(project, options, Output(json=json), drain), drain))
 
 
-async def work(project: Project, options: RunOptions, out: Output) -> int:
+async def work(project: Project, options: RunOptions, out: Output, drain: asyncio.Event) -> int:
     """Run the backlog with live progress; the exit code."""
-    from harness.cli.progress import Progress
     from harness.runtime import run_backlog
+
+    return await watched(lambda console: run_backlog(project, options, console), out, drain)
+
+
+async def watched(working: Callable[[Console], Awaitable[RunResult]], out: Output, drain: asyncio.Event) -> int:
+    """Show live progress of what works on a run, then how it ended; the exit code."""
+    from harness.cli.progress import Progress
+    from harness.runtime import Console
 
     with Progress(out) as progress:
 
@@ -65,13 +76,14 @@ async def work(project: Project, options: RunOptions, out: Output) -> int:
             if out.json:
                 out.object(event.to_json())
 
-        result = await run_backlog(project, options, listen, out.note)
+        result = await working(Console(listen, out.note, drain))
     _show(result, out)
     return result.exit_code
 
 
 def _show(result: RunResult, out: Output) -> None:
     from harness.cli.progress import summary_table
+    from harness.runtime import INTERRUPTED
 
     if out.json:
         out.object(result.to_json())
@@ -79,4 +91,7 @@ def _show(result: RunResult, out: Output) -> None:
     summary_table(result.agents, out)
     counts = ", ".join(f"{count} {state}" for state, count in result.tickets.items() if count)
     out.line(f"\n{counts} · {result.seconds:.1f} s · {result.cost_usd:.2f} USD · run {result.run}")
-    out.note(f"`spurline runs show {result.run}` shows the proof of each ticket")
+    if result.exit_code == INTERRUPTED:
+        out.note(f"interrupted; `spurline runs resume {result.run}` goes on where it stands")
+    else:
+        out.note(f"`spurline runs show {result.run}` shows the proof of each ticket")

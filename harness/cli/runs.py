@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +19,11 @@ from tasks.errors import UsageError
 if TYPE_CHECKING:
     from harness.store.tables import AgentRow, RunRow
 
-app = noun("List runs, and show or report one.")
+app = noun("List runs, show or report one, and steer those that go on.")
 
+Tickets = Annotated[
+    list[str] | None, typer.Option("--ticket", "-t", metavar="ID", help="Only this ticket of the run; repeat.")
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or `last`.")]
 
 
@@ -52,6 +56,163 @@ def report(
 ) -> None:
     """Report a run: outcome of each ticket, its proof or its evidence, iterations, tokens and money."""
     complete(_report(place_of(ctx).project(), run, Output(json=json), markdown))
+
+
+@app.command("resume")
+def resume(
+    ctx: typer.Context,
+    run: RunId = "last",
+    ticket: Tickets = None,
+    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Agents at once, instead of limits.")] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option("--accept-changes", help="Take over `agent`, `limits` and `submit` of a changed spurline.yaml."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Go on with a run that was interrupted, killed or paused, from where each of its tickets stands.
+
+    Where a process works on the run, it goes on; else this one takes it up. Exit codes are those of `run`.
+    """
+    project, out, drain = place_of(ctx).workshop(), Output(json=json), asyncio.Event()
+    going_on = _resume(project, run, tuple(ticket or ()), agents, accept_changes, out, drain)
+    raise typer.Exit(complete(going_on, drain))
+
+
+@app.command("pause")
+def pause(ctx: typer.Context, run: RunId = "last", ticket: Tickets = None, json: Json = False) -> None:
+    """Let a run, or tickets of it, stop at their next step, from another terminal; `resume` goes on."""
+    complete(_wish(place_of(ctx).project(), run, tuple(ticket or ()), "paused", Output(json=json)))
+
+
+@app.command("cancel")
+def cancel(ctx: typer.Context, run: RunId = "last", ticket: Tickets = None, json: Json = False) -> None:
+    """End a run, or tickets of it, now and for good; what was committed stays on the branches."""
+    complete(_cancel(place_of(ctx).project(), run, tuple(ticket or ()), Output(json=json)))
+
+
+@app.command("retry")
+def retry(ctx: typer.Context, run: RunId = "last", ticket: Tickets = None, json: Json = False) -> None:
+    """Queue tickets again that ended without being verified: each begins anew, on a branch of its own."""
+    complete(_retry(place_of(ctx).project(), run, tuple(ticket or ()), Output(json=json)))
+
+
+@app.command("limit")
+def limit(
+    ctx: typer.Context,
+    run: RunId = "last",
+    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Agents at once.")] = None,
+    model_calls: Annotated[int | None, typer.Option("--model-calls", min=1, help="Model calls in flight.")] = None,
+    sandboxes: Annotated[int | None, typer.Option("--sandboxes", min=1, help="Sandboxes being created.")] = None,
+    deletions: Annotated[int | None, typer.Option("--deletions", min=1, help="Sandboxes being deleted.")] = None,
+    forks: Annotated[int | None, typer.Option("--forks", min=1, help="Forks that start.")] = None,
+    checks: Annotated[int | None, typer.Option("--checks", min=1, help="Agents whose checks run.")] = None,
+    json: Json = False,
+) -> None:
+    """Change how much of a run may happen at once, while it goes on."""
+    said = {
+        "agents": agents,
+        "model_calls": model_calls,
+        "sandboxes": sandboxes,
+        "deletions": deletions,
+        "forks": forks,
+        "checks": checks,
+    }
+    wanted = {name: number for name, number in said.items() if number is not None}
+    if not wanted:
+        raise UsageError("no limit is given", hint="`spurline runs limit --help` lists them")
+    complete(_limit(place_of(ctx).project(), run, wanted, Output(json=json)))
+
+
+async def _resume(
+    project: Project,
+    name: str,
+    tickets: tuple[str, ...],
+    agents: int | None,
+    accept_changes: bool,
+    out: Output,
+    drain: asyncio.Event,
+) -> int:
+    from harness.cli.run import watched
+    from harness.runtime import opened_store, resume_run
+    from harness.store.claims import Claims
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        others = await Claims(database, row.id).others()
+        if tickets or others:
+            concerned = await runs.wish(row.id, "", tickets)
+            if others:
+                _said(out, row.id, "goes on", concerned, others[0].pid)
+                return 0
+    return await watched(
+        lambda console: resume_run(project, row.id, console, agents=agents, accept_changes=accept_changes), out, drain
+    )
+
+
+async def _wish(project: Project, name: str, tickets: tuple[str, ...], wish: str, out: Output) -> None:
+    from harness.runtime import opened_store
+    from harness.store.claims import Claims
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        concerned = await runs.wish(row.id, wish, tickets)
+        others = await Claims(database, row.id).others()
+    _said(out, row.id, wish, concerned, others[0].pid if others else None)
+
+
+async def _cancel(project: Project, name: str, tickets: tuple[str, ...], out: Output) -> None:
+    from harness.runtime import abandon_run
+
+    run, concerned, pid = await abandon_run(project, name, tickets)
+    _said(out, run, "cancelled", concerned, pid)
+
+
+async def _retry(project: Project, name: str, tickets: tuple[str, ...], out: Output) -> None:
+    from harness.runtime import opened_store
+    from harness.store.claims import Claims
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        again = await runs.retry(row.id, tickets)
+        others = await Claims(database, row.id).others()
+    if out.json:
+        out.object({"run": row.id, "retried": list(again), "worked_on": bool(others)})
+        return
+    out.line(f"{len(again)} tickets of run {row.id} are queued again")
+    if again and not others:
+        out.note(f"`spurline runs resume {row.id}` works on them")
+
+
+async def _limit(project: Project, name: str, wanted: dict[str, int], out: Output) -> None:
+    from harness.runtime import opened_store
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        await runs.limit(row.id, wanted)
+    if out.json:
+        out.object({"run": row.id, "limits": wanted})
+    else:
+        out.line(f"run {row.id}: " + ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in wanted.items()))
+
+
+def _said(out: Output, run: str, what: str, concerned: int, pid: int | None) -> None:
+    if out.json:
+        out.object({"run": run, "wish": what, "tickets": concerned, "worked_on": pid is not None})
+        return
+    out.line(f"run {run}: {what}, {concerned} tickets")
+    if pid is None:
+        out.note("nobody works on the run at the moment")
+    else:
+        out.note(f"process {pid} hears of it within a second")
 
 
 async def _list(project: Project, out: Output) -> None:

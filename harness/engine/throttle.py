@@ -1,35 +1,60 @@
-"""Limits around the ports: how many forks start, and how many agents' checks run, at the same time."""
+"""Limits around the ports: how many forks start, sandboxes come and go, and checks run, at the same time."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from graphs.ports import Validator, Verdict, Work, Workspaces
+from harness.engine.gates import Gate
+from sandbox.driver import Driver, Sandbox, Source
 from tasks.ticket import Ticket
 
 
 class ThrottledValidator:
-    """A Validator that waits for a place before it starts something heavy. Letting go never waits."""
+    """A Validator that waits for a place before it runs anything heavy. Letting go never waits here."""
 
-    def __init__(self, inner: Validator, *, forks: int, checks: int) -> None:
-        self._inner = inner
-        self._forks = asyncio.Semaphore(forks)
-        self._checks = asyncio.Semaphore(checks)
+    def __init__(self, inner: Validator, checks: Gate) -> None:
+        self._inner, self._checks = inner, checks
 
     async def static(self, work: Work, commit: str) -> str | None:
-        async with self._checks:
+        async with self._checks.place(work.ticket.id):
             return await self._inner.static(work, commit)
 
     async def instantiate(self, work: Work, commit: str) -> Verdict | None:
-        async with self._forks:
-            return await self._inner.instantiate(work, commit)
+        return await self._inner.instantiate(work, commit)
 
     async def validate(self, work: Work, commit: str, iteration: int) -> Verdict:
-        async with self._checks:
+        async with self._checks.place(work.ticket.id):
             return await self._inner.validate(work, commit, iteration)
 
     async def release(self, work: Work) -> None:
         await self._inner.release(work)
+
+
+class ThrottledDriver:
+    """A Driver whose calls that start or end processes wait for a place; all others are the driver's own.
+
+    Creating and deleting have gates of their own: a machine that is full must be able to let go.
+    """
+
+    def __init__(self, inner: Driver, gates: Mapping[str, Gate], workspaces: TrackedWorkspaces) -> None:
+        self._inner, self._gates, self._workspaces = inner, gates, workspaces
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def create(self, name: str, *, ttl_s: float) -> Sandbox:
+        async with self._gates["sandboxes"].place(self._workspaces.owner(name)):
+            return await self._inner.create(name, ttl_s=ttl_s)
+
+    async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox:
+        async with self._gates["forks"].place(self._workspaces.owner(name)):
+            return await self._inner.fork(name, sources)
+
+    async def delete(self, name: str) -> None:
+        async with self._gates["deletions"].place(self._workspaces.owner(name)):
+            await self._inner.delete(name)
 
 
 class TrackedWorkspaces:
@@ -39,15 +64,25 @@ class TrackedWorkspaces:
         self._inner = inner
         self.out: dict[str, Work] = {}
         """By ticket."""
+        self._owners: dict[str, str] = {}
 
-    async def prepare(self, run: str, ticket: Ticket) -> Work:
-        work = await self._inner.prepare(run, ticket)
+    def owner(self, sandbox: str) -> str:
+        """The ticket whose sandbox it is; the sandbox itself where it is no ticket's."""
+        return self._owners.get(sandbox, sandbox)
+
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
+        work = await self._inner.prepare(run, ticket, attempt)
         self.out[ticket.id] = work
+        self._owners[work.sandbox] = ticket.id
         return work
 
     async def commit(self, work: Work, message: str) -> str | None:
         return await self._inner.commit(work, message)
 
+    async def tree(self, commit: str) -> str:
+        return await self._inner.tree(commit)
+
     async def release(self, work: Work) -> None:
         await self._inner.release(work)
         self.out.pop(work.ticket.id, None)
+        self._owners.pop(work.sandbox, None)

@@ -6,7 +6,11 @@ no filter (Git LFS among them) is applied to them.
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -139,6 +143,16 @@ class Repository:
             await self.git.own("checkout-index", "--all", "--quiet", f"--prefix={folder}/", index=index, tree=folder)
         finally:
             index.unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def exported(self, commit: str) -> AsyncIterator[Path]:
+        """The commit's tree in a folder that is gone after the block."""
+        folder = self._scratch / f"tree.{uuid.uuid4().hex}"
+        try:
+            await self.export(commit, folder)
+            yield folder
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def branch(self, name: str) -> str | None:
         """The commit that a branch points to, or None where there is no such branch."""

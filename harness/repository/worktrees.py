@@ -15,7 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphs.ports import Work
+from graphs.ports import Work, attempt_name
 from harness.repository.repository import Repository
 from tasks.errors import CheckoutError
 from tasks.ticket import Ticket
@@ -39,14 +39,15 @@ class Worktrees:
     """
 
     def __init__(self, repository: Repository, folder: Path, base: str) -> None:
-        self._repository, self._folder, self._base = repository, folder, base
+        self._repository, self._folder, self.base = repository, folder, base
 
-    async def prepare(self, run: str, ticket: Ticket) -> Work:
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
         """The worktree of the ticket, made where it is not there yet. What a killed run committed is kept.
 
         A making that fails or is cancelled leaves nothing.
         """
-        place = self._place(run, ticket.id)
+        name = attempt_name(ticket.id, attempt)
+        place = self._place(run, name)
         async with self._repository.lock.held():
             if self._metadata(place) is None:
                 try:
@@ -59,14 +60,15 @@ class Worktrees:
             run=run,
             ticket=ticket,
             branch=place.branch,
-            base=self._base,
+            base=self.base,
             worktree=str(place.folder),
-            sandbox=sandbox_name(run, ticket.id),
+            sandbox=sandbox_name(run, ticket.id, attempt),
+            attempt=attempt,
         )
 
     async def commit(self, work: Work, message: str) -> str | None:
         """Commit all of the worktree but ignored files; the branch's head, or None when it equals the base's tree."""
-        place = self._place(work.run, work.ticket.id)
+        place = self._place(work.run, work.name)
         metadata = self._metadata(place)
         if metadata is None:
             raise CheckoutError(f"the worktree {str(place.folder)!r} is gone", hint="retry the ticket")
@@ -87,8 +89,8 @@ class Worktrees:
         tree = (await git.own("write-tree", index=index)).decode().strip()
         old = await self._repository.branch(place.branch)
         # Only what descends from the base is handed over, wherever the branch was moved to.
-        sound = old is not None and await self._repository.is_ancestor(self._base, old)
-        parent = old if sound and old is not None else self._base
+        sound = old is not None and await self._repository.is_ancestor(self.base, old)
+        parent = old if sound and old is not None else self.base
         if tree == await self._repository.tree(parent) and parent == old:
             return None
         made = await git.own("commit-tree", "--no-gpg-sign", tree, "-p", parent, data=message.encode())
@@ -97,15 +99,19 @@ class Worktrees:
             await self._repository.move_branch(place.branch, commit, old)
         return commit
 
+    async def tree(self, commit: str) -> str:
+        """The sha of what the commit holds."""
+        return await self._repository.tree(commit)
+
     async def release(self, work: Work) -> None:
         """Remove the worktree; the branch stays unless nothing was ever committed on it."""
         async with self._repository.lock.held():
-            await self._remove(self._place(work.run, work.ticket.id))
+            await self._remove(self._place(work.run, work.name))
 
     async def _remove(self, place: _Place) -> None:
         await self._clear(place)
-        if await self._repository.branch(place.branch) == self._base:
-            await self._repository.drop_branch(place.branch, self._base)
+        if await self._repository.branch(place.branch) == self.base:
+            await self._repository.drop_branch(place.branch, self.base)
 
     async def _make(self, place: _Place) -> None:
         await self._clear(place)
@@ -115,12 +121,12 @@ class Worktrees:
         # Without a checkout: git's own would run the filters of the repository's configuration.
         add = ["worktree", "add", "--quiet", "--no-checkout", "--force", "--force"]
         if head is None:
-            await git.user(*add, "--no-track", "-b", place.branch, str(place.folder), self._base)
+            await git.user(*add, "--no-track", "-b", place.branch, str(place.folder), self.base)
         else:
             await git.user(*add, str(place.folder), place.branch)
         metadata = Path((place.folder / ".git").read_text().removeprefix("gitdir:").strip())
         index = metadata / "index"
-        await git.own("read-tree", head or self._base, index=index, tree=place.folder)
+        await git.own("read-tree", head or self.base, index=index, tree=place.folder)
         await git.own("checkout-index", "--all", "--quiet", "--force", "--index", index=index, tree=place.folder)
         _write(place.mark, json.dumps({"metadata": str(metadata)}))
 
@@ -159,7 +165,7 @@ class Worktrees:
         links = {path for head, path in entries if head.startswith(_GITLINK)}
         if not links:
             return
-        known = await self._repository.git.own("ls-tree", "-r", "-z", self._base)
+        known = await self._repository.git.own("ls-tree", "-r", "-z", self.base)
         old = {line.split("\t", 1)[1] for line in known.decode().split("\0") if line.startswith(_GITLINK)}
         for option, paths in (("--skip-worktree", links & old), ("--force-remove", links - old)):
             if paths:
@@ -168,14 +174,14 @@ class Worktrees:
                     "update-index", option, "-z", "--stdin", index=index, tree=place.folder, data=data
                 )
 
-    def _place(self, run: str, ticket: str) -> _Place:
-        folder = self._folder / run / ticket
-        return _Place(folder, f"spurline/{run}/{ticket}", self._folder / run / f".{ticket}.json")
+    def _place(self, run: str, name: str) -> _Place:
+        folder = self._folder / run / name
+        return _Place(folder, f"spurline/{run}/{name}", self._folder / run / f".{name}.json")
 
 
-def sandbox_name(run: str, ticket: str) -> str:
-    """The name of an agent's sandbox: file-name safe, the same after a resume, another one in another run."""
-    return f"{ticket}-{hashlib.sha256(run.encode()).hexdigest()[:6]}"
+def sandbox_name(run: str, ticket: str, attempt: int = 1) -> str:
+    """The name of an agent's sandbox: file-name safe, the same after a resume, of one run and attempt only."""
+    return f"{ticket}-{hashlib.sha256(attempt_name(run, attempt).encode()).hexdigest()[:6]}"
 
 
 def _nested(folder: Path) -> list[str]:

@@ -1,29 +1,36 @@
-"""A run: the backlog of a base commit, worked by a crew until every ticket has ended."""
+"""A run: the backlog of a base commit, worked by a crew until all tickets have ended. Begun, taken up again, joined."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.runtime.connections import Narrator, baseline_of, connected, opened_store, project_at
 from harness.runtime.recordings import record_run, refuse_existing
-from harness.settings import Project
-from tasks.errors import CheckoutError, EnvironmentFault
+from harness.settings import Project, Settings
+from tasks.errors import CheckoutError, EnvironmentFault, UsageError
 from tasks.events import Event
 
 if TYPE_CHECKING:
-    from harness.engine.supervisor import Ending
+    from harness.engine.supervisor import Ending, Supervisor
     from harness.repository import Repository
+    from harness.store.database import Database
     from harness.store.tables import AgentRow, RunRow
     from tasks.backlog import Backlog
 
 Listener = Callable[[Event], None]
+
+INTERRUPTED: Final = 130
+_MAY_CHANGE: Final = ("agent", "limits", "submit")
+"""What of `spurline.yaml` may be another one when a run goes on: nothing of it judges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,27 @@ class RunOptions:
     rev: str = "HEAD"
     record: Path | None = None
     """Folder for recordings of what the agents did."""
+
+    def to_json(self) -> str:
+        """As the store keeps them."""
+        return json.dumps({"tickets": self.tickets, "agents": self.agents, "copies": self.copies})
+
+    @classmethod
+    def from_json(cls, text: str) -> RunOptions:
+        """What a run that goes on must know of how it was begun."""
+        said = json.loads(text)
+        return cls(tickets=tuple(said.get("tickets", ())), agents=said.get("agents"), copies=said.get("copies"))
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Whoever watches over a run from outside."""
+
+    listen: Listener
+    """Told every event of this process."""
+    narrate: Narrator
+    drain: asyncio.Event
+    """Set, to have everything stop at its next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +83,7 @@ class RunResult:
     def to_json(self) -> dict[str, Any]:
         """The last line of `run --json`."""
         return {
-            "event": "run.finished",
+            "event": "run.finished" if self.exit_code != INTERRUPTED else "run.interrupted",
             "run": self.run,
             "tickets": dict(self.tickets),
             "cost_usd": round(self.cost_usd, 6),
@@ -63,49 +91,205 @@ class RunResult:
         }
 
 
-async def run_backlog(project: Project, options: RunOptions, listen: Listener, narrate: Narrator) -> RunResult:
+async def run_backlog(project: Project, options: RunOptions, console: Console) -> RunResult:
     """Work the backlog to its end. Raises SpurlineError where it could not begin; cancelled, it lets go of all."""
     from harness.repository import Repository
-    from harness.runtime.crew import crew
-    from harness.store.journal import StoreJournal
-    from harness.store.runs import Runs, tally
+    from harness.store.runs import Runs
 
     repository = await Repository.open(project.root)
     base = await repository.resolve(options.rev)
     project = await project_at(project, repository, base)
-    backlog = await _backlog(project, options, repository, base, narrate)
+    backlog = await _backlog(project, options, repository, base, console.narrate)
     if options.record is not None:
         refuse_existing(options.record, backlog)
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(opened_store(project))
-        driver = await stack.enter_async_context(connected(project))
-        await stack.enter_async_context(baseline_of(project, driver, base, narrate))
-        runs, row = Runs(database), _row(project, base, len(backlog))
-        journal = StoreJournal(database, row.id)
-        journal.listen(listen)
-        await runs.begin(row, backlog.tickets)
-        journal.emit("run.started", None, {"base": base, "tickets": [ticket.id for ticket in backlog]})
-        state, recorded = "interrupted", True
-        try:
-            async with crew(
-                project, row, repository, database, driver, journal, backlog, agents=options.agents
-            ) as supervisor:
-                endings = await supervisor.work(backlog.tickets)
-            state = "finished"
-        finally:
-            await runs.end(row.id, state)
-            agents = await runs.agents(row.id)
-            if options.record is not None:
-                # A run that broke off was paid for as well: what had ended is kept.
-                recorded = await record_run(project, agents, options.record, narrate)
+    async with opened_store(project) as database:
+        row = _row(project, base, len(backlog), options)
+        place = _Place(project, repository, database, row, backlog, options)
+
+        async def begin() -> None:
+            await Runs(database).begin(row, backlog.tickets)
+
+        data = {"base": base, "tickets": [ticket.id for ticket in backlog]}
+        return await place.worked(console, Event("run.started", row.id, None, data), before=begin)
+
+
+async def resume_run(
+    project: Project, name: str, console: Console, *, agents: int | None = None, accept_changes: bool = False
+) -> RunResult:
+    """Take up a run again that was interrupted, paused or killed, or whose tickets are to be retried.
+
+    UsageError where it is being worked on, where nothing of it is left, or where `spurline.yaml` has changed since and
+    that is not accepted."""
+    from harness.store.documents import sorted_json
+    from harness.store.runs import Runs
+
+    async with _found(project, name) as (place, settings):
+        changes = _changes(json.loads(place.row.settings), settings.model_dump(mode="json", by_alias=True))
+        if changes and not accept_changes:
+            raise UsageError(
+                f"spurline.yaml has changed since run {place.row.id} began: {'; '.join(changes[:5])}"
+                + (f"; and {len(changes) - 5} more" if len(changes) > 5 else ""),
+                hint="undo that, or go on with --accept-changes: it takes over `agent`, `limits` and `submit`, "
+                "and everything else stays as the base commit has it",
+            )
+        if changes:
+            place = place.changed(settings)
+            console.narrate(f"taken over from spurline.yaml, as far as it does not judge: {'; '.join(changes)}")
+        if place.row.spurline != version("spurline"):
+            console.narrate(f"the run was begun by Spurline {place.row.spurline}, this is {version('spurline')}")
+        runs = Runs(place.database)
+        now = place.project.settings
+
+        async def begin() -> None:
+            await runs.wish(place.row.id, "")
+            await runs.reopen(place.row.id, sorted_json(now.model_dump(mode="json", by_alias=True)), now.digest())
+
+        if agents is not None:
+            place = replace(place, options=replace(place.options, agents=agents))
+        return await place.worked(console, Event("run.resumed", place.row.id), before=begin)
+
+
+async def join_run(project: Project, name: str, console: Console, *, agents: int | None = None) -> RunResult:
+    """Share the work on a run that others work on too, until all of its tickets have ended."""
+
+    async def nothing() -> None:
+        return None
+
+    async with _found(project, name) as (place, _):
+        if agents is not None:
+            place = replace(place, options=replace(place.options, agents=agents))
+        return await place.worked(console, Event("run.resumed", place.row.id), before=nothing, leads=False)
+
+
+@asynccontextmanager
+async def _found(project: Project, name: str) -> AsyncIterator[tuple[_Place, Settings]]:
+    """Where an earlier run is worked, and what `spurline.yaml` in the work tree says by now."""
+    from harness.repository import Repository
+    from harness.store.runs import Runs
+    from tasks.states import is_final
+
+    repository = await Repository.open(project.root)
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        if all(is_final(agent.state) for agent in await runs.agents(row.id)):
+            raise UsageError(
+                f"every ticket of run {row.id} has ended",
+                hint="`spurline runs retry` queues those again that were not verified",
+            )
+        at_base = await project_at(project, repository, row.base)
+        begun = Settings.model_validate(json.loads(row.settings))
+        # What judges is as the base commit has it; how much of everything may be used is as the run has it.
+        at_base = replace(at_base, settings=_with(at_base.settings, begun))
+        options = RunOptions.from_json(row.options)
+        backlog = await _backlog_at(at_base, options, repository, row.base)
+        yield _Place(at_base, repository, database, row, backlog, options), project.settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Everything that a run is worked with and that outlives who works on it."""
+
+    project: Project
+    repository: Repository
+    database: Database
+    row: RunRow
+    backlog: Backlog
+    options: RunOptions
+
+    def changed(self, settings: Settings) -> _Place:
+        """With as much of other settings as a run may take over."""
+        return replace(self, project=replace(self.project, settings=_with(self.project.settings, settings)))
+
+    async def worked(
+        self, console: Console, first: Event, *, before: Callable[[], Any], leads: bool = True
+    ) -> RunResult:
+        """Work on the run until all tickets have ended or it breaks off, and note which. `before` is called when the
+        baseline is up, and may still refuse; `first` is the first event then."""
+        from harness.engine.supervisor import Drained
+        from harness.runtime.crew import crew
+        from harness.store.claims import Claims
+        from harness.store.journal import StoreJournal
+
+        project, row = self.project, self.row
+        async with AsyncExitStack() as stack:
+            driver = await stack.enter_async_context(connected(project))
+            claims = Claims(self.database, row.id, leads=leads)
+            await claims.refuse()
+            await stack.enter_async_context(baseline_of(project, driver, row.base, console.narrate))
+            await before()
+            await claims.begin()
+            journal = StoreJournal(self.database, row.id, claims=claims)
+            journal.listen(console.listen)
+            journal.emit(first.kind, None, first.data)
+            state, endings = "interrupted", None
+            try:
+                async with (
+                    crew(
+                        project,
+                        row,
+                        self.repository,
+                        self.database,
+                        driver,
+                        claims,
+                        journal,
+                        self.backlog,
+                        agents=self.options.agents,
+                    ) as supervisor,
+                    _drained_by(console.drain, supervisor),
+                ):
+                    endings = await supervisor.work(self.backlog.tickets)
+                state = "finished"
+            except Drained:
+                pass
+            finally:
+                if state == "interrupted":
+                    journal.emit("run.interrupted")
+                recorded = await self._left(claims, state, console.narrate)
+            return await self._result(endings, recorded)
+
+    async def _left(self, claims: Any, state: str, narrate: Narrator) -> bool:
+        """Leave the run; whether everything that was to be recorded was."""
+        from harness.store.runs import Runs
+
+        runs = Runs(self.database)
+        await claims.end()
+        if state == "finished" or not await claims.others():
+            await runs.end(self.row.id, state)
+        if self.options.record is None:
+            return True
+        # A run that broke off was paid for as well: what had ended is kept.
+        return await record_run(self.project, await runs.agents(self.row.id), self.options.record, narrate)
+
+    async def _result(self, endings: tuple[Ending, ...] | None, recorded: bool) -> RunResult:
+        from harness.store.runs import Runs, tally
+
+        runs = Runs(self.database)
+        agents = await runs.agents(self.row.id)
+        before = await runs.attempts(self.row.id)
+        code = INTERRUPTED if endings is None else _exit_code(endings)
         return RunResult(
-            run=row.id,
+            run=self.row.id,
             tickets=tally(agents),
             agents=agents,
-            cost_usd=sum(agent.cost_usd for agent in agents),
-            seconds=time.time() - row.started_at,
-            exit_code=_exit_code(endings) if recorded else EnvironmentFault.exit_code,
+            cost_usd=sum(agent.cost_usd for agent in agents) + sum(attempt.cost_usd for attempt in before),
+            seconds=time.time() - self.row.started_at,
+            exit_code=code if recorded else EnvironmentFault.exit_code,
         )
+
+
+@asynccontextmanager
+async def _drained_by(drain: asyncio.Event, supervisor: Supervisor) -> AsyncIterator[None]:
+    async def wait() -> None:
+        await drain.wait()
+        supervisor.drain()
+
+    waiting = asyncio.create_task(wait(), name="drain")
+    try:
+        yield
+    finally:
+        waiting.cancel()
+        await asyncio.wait([waiting])
 
 
 async def _backlog(
@@ -130,7 +314,16 @@ async def _backlog(
     return backlog if options.copies is None else backlog.multiplied(options.copies)
 
 
-def _row(project: Project, base: str, tickets: int) -> RunRow:
+async def _backlog_at(project: Project, options: RunOptions, repository: Repository, base: str) -> Backlog:
+    """The tickets of a run that was begun earlier, as its base commit has them."""
+    async with repository.exported(base) as folder:
+        backlog = await asyncio.to_thread(project.backlog, folder)
+    if options.tickets:
+        backlog = backlog.only(options.tickets)
+    return backlog if options.copies is None else backlog.multiplied(options.copies)
+
+
+def _row(project: Project, base: str, tickets: int, options: RunOptions) -> RunRow:
     from harness.store.documents import sorted_json
     from harness.store.tables import RunRow
 
@@ -144,10 +337,26 @@ def _row(project: Project, base: str, tickets: int) -> RunRow:
         spurline=version("spurline"),
         tickets=tickets,
         started_at=time.time(),
+        options=options.to_json(),
     )
+
+
+def _with(settings: Settings, other: Settings) -> Settings:
+    """`settings` with what a run may take over from `other`."""
+    return settings.model_copy(update={name: getattr(other, name) for name in _MAY_CHANGE})
+
+
+def _changes(old: Any, new: Any, at: str = "") -> list[str]:
+    """What differs between two documents, a line each: `limits.agents: 100 → 50`."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [f"{at}: {json.dumps(old)} → {json.dumps(new)}"]
+    found: list[str] = []
+    for name in sorted({*old, *new}):
+        found += _changes(old.get(name), new.get(name), f"{at}.{name}" if at else name)
+    return found
 
 
 def _exit_code(endings: tuple[Ending, ...]) -> int:
     if any(ending.environment for ending in endings):
-        return 3
+        return EnvironmentFault.exit_code
     return 0 if all(ending.state == "verified" for ending in endings) else 1

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from harness.settings import Project
+from harness.settings import LimitSettings, Project
 from sandbox.driver import Driver
+from tasks.errors import SpurlineError
+from tasks.events import Event
 
 if TYPE_CHECKING:
+    from harness.engine.breakers import Breaker
     from harness.engine.supervisor import Supervisor
     from harness.repository import Repository
+    from harness.store.claims import Claims
     from harness.store.database import Database
     from harness.store.journal import StoreJournal
     from harness.store.tables import RunRow
@@ -26,6 +31,7 @@ async def crew(
     repository: Repository,
     database: Database,
     driver: Driver,
+    claims: Claims,
     journal: StoreJournal,
     backlog: Backlog,
     *,
@@ -33,11 +39,12 @@ async def crew(
 ) -> AsyncIterator[Supervisor]:
     """The supervisor of a run, with everything that it needs behind it."""
     from graphs.loop import build_loop
-    from graphs.ports import Ports
+    from graphs.ports import Caps, Ports
     from harness.agents.factory import build_agent
     from harness.engine.budget import Budget
+    from harness.engine.limits import Limits
     from harness.engine.supervisor import Supervisor
-    from harness.engine.throttle import ThrottledValidator, TrackedWorkspaces
+    from harness.engine.throttle import ThrottledDriver, ThrottledValidator, TrackedWorkspaces
     from harness.repository import Worktrees
     from harness.store.checkpoints import open_checkpoints
     from harness.store.documents import BaselineResults, Messages, Verdicts
@@ -46,11 +53,36 @@ async def crew(
     from harness.validation import LoopValidator
 
     settings, folder = project.settings, project.state / "runs" / row.id
-    limits = settings.limits
+    wanted = settings.limits
+    supervisor: Supervisor
+
+    def before_call(ticket: str) -> None:
+        supervisor.admit_call(ticket)
+
+    def urgency(ticket: str) -> float:
+        return supervisor.urgency(ticket)
+
     async with AsyncExitStack() as stack:
+        budget = Budget(
+            run_usd=wanted.budget_usd,
+            ticket_usd=wanted.ticket_budget_usd,
+            model_calls=wanted.model_calls,
+            before_call=before_call,
+        )
+        limits = Limits(
+            {**_said(wanted), **({"agents": agents} if agents else {})},
+            calls=budget,
+            ticket_s=wanted.ticket_minutes * 60,
+            urgency=urgency,
+            waited=lambda ticket, gate, seconds: _note_wait(journal, backlog_ids, ticket, gate, seconds),
+            changed=lambda said: journal.emit("run.limits", None, said),
+        )
+        backlog_ids = frozenset(ticket.id for ticket in backlog)
+        workspaces = TrackedWorkspaces(Worktrees(repository, project.state / "worktrees", row.base))
+        throttled = cast(Driver, ThrottledDriver(driver, limits.gates, workspaces))
         validator = await stack.enter_async_context(
             LoopValidator(
-                driver,
+                throttled,
                 repository,
                 project.state,
                 BaselineResults(database),
@@ -62,9 +94,7 @@ async def crew(
             build_agent(
                 settings.agent,
                 driver=driver,
-                meter=Budget(
-                    run_usd=limits.budget_usd, ticket_usd=limits.ticket_budget_usd, model_calls=limits.model_calls
-                ),
+                meter=budget,
                 journal=journal,
                 transcripts=project.state / "transcripts",
                 repo_root=project.root,
@@ -75,28 +105,82 @@ async def crew(
                 base_url=await stack.enter_async_context(_model_url(project, backlog)),
             )
         )
-        workspaces = TrackedWorkspaces(Worktrees(repository, project.state / "worktrees", row.base))
         ports = Ports(
             workspaces=workspaces,
             agent=agent,
-            validator=ThrottledValidator(validator, forks=limits.forks, checks=limits.checks),
-            submitter=BranchSubmitter(repository, Verdicts(database), StoreEffects(database), project.state),
+            validator=ThrottledValidator(validator, limits.gates["checks"]),
+            submitter=BranchSubmitter(repository, Verdicts(database), StoreEffects(database, claims), project.state),
             journal=journal,
             messages=Messages(database),
             tickets={ticket.id: ticket for ticket in backlog},
-            max_iterations=settings.agent.max_iterations,
+            caps=Caps(settings.agent.max_iterations, wanted.ticket_failed_verdicts, wanted.ticket_nudges),
         )
-        yield Supervisor(
+        breakers = await stack.enter_async_context(_breakers(driver, row.base, journal))
+        supervisor = Supervisor(
             run=row.id,
             loop=build_loop(await stack.enter_async_context(open_checkpoints(project.state / "checkpoints.db"))),
             ports=ports,
+            claims=claims,
             workspaces=workspaces,
             driver=driver,
-            agents=agents or limits.agents,
-            ticket_s=limits.ticket_minutes * 60,
+            limits=limits,
+            breakers=breakers,
+            faults=wanted.ticket_faults,
+            hold_s=wanted.hold_minutes * 60,
             ttl_s=settings.baseline.ttl,
             on_crash=lambda ticket, trace: _note_crash(folder, ticket, trace),
         )
+
+        def heed(event: Event) -> None:
+            if event.kind == "agent.state" and event.ticket is not None:
+                supervisor.noted(event.ticket, event.data["state"], event.data.get("iterations"))
+            elif event.kind == "model.call":
+                breakers["model"].mend()
+
+        journal.listen(heed)
+        journal.emit("run.limits", None, _said(wanted))
+        yield supervisor
+
+
+def _said(limits: LimitSettings) -> dict[str, int]:
+    from harness.engine.limits import NAMES
+
+    return {name: getattr(limits, name) for name in NAMES}
+
+
+def _note_wait(journal: StoreJournal, tickets: frozenset[str], ticket: str, gate: str, seconds: float) -> None:
+    # A sandbox of the baseline's own checks is no ticket's.
+    of = ticket if ticket in tickets else None
+    journal.emit("agent.waited", of, {"for": gate, "seconds": round(seconds, 3)})
+
+
+@asynccontextmanager
+async def _breakers(driver: Driver, base: str, journal: StoreJournal) -> AsyncIterator[Mapping[str, Breaker]]:
+    from harness.engine.breakers import Breaker
+
+    async def probe() -> str | None:
+        try:
+            baseline = await driver.baseline()
+        except SpurlineError as error:
+            return error.message
+        if baseline is None:
+            return "the baseline is not up"
+        if baseline.version != base:
+            return f"the baseline runs {baseline.version[:12]}, not {base[:12]}"
+        sick = [name for name, service in baseline.services.items() if not service.healthy]
+        return f"not healthy: {', '.join(sick)}" if sick or not baseline.healthy else None
+
+    def told(name: str, reason: str | None, seconds: float) -> None:
+        if reason is None:
+            journal.emit("fleet.free", None, {"by": name, "seconds": round(seconds, 3)})
+        else:
+            journal.emit("fleet.held", None, {"by": name, "reason": reason})
+
+    breakers = {"baseline": Breaker("baseline", told, probe=probe), "model": Breaker("model", told)}
+    try:
+        yield breakers
+    finally:
+        await asyncio.gather(*(breaker.aclose() for breaker in breakers.values()))
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from tasks.errors import StoreError
 Result = TypeVar("Result")
 Write = Callable[[Session], Result]
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest migration. A database beyond it was made by a newer Spurline."""
 
 _BATCH: Final = 500

@@ -1,6 +1,7 @@
 """The journal of one run: every event appended, every state moved, listeners told at once.
 
-An agent's row is what the events say of it so far, written in the same transaction as the event.
+An agent's row is what the events say of it so far, written in the same transaction as the event. A worker's journal
+writes only about tickets that nobody else has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 from sqlmodel import Session
 
+from harness.store.claims import Claims, LeaseLost
 from harness.store.database import Database
 from harness.store.tables import AgentRow, EventRow
 from tasks.errors import StoreError
@@ -22,7 +24,9 @@ from tasks.states import AgentState, is_final, may_move
 Listener = Callable[[Event], None]
 
 _COUNTED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd")
-_KNOWN = ("iterations", "sandbox", "branch", "commit", "verdict", "submission")
+_KNOWN = ("iterations", "sandbox", "branch", "commit", "verdict", "submission", "environment")
+_FOLDED = ("agent.state", "agent.nudged", "model.call", "verdict")
+"""The kinds of events that change the agent's row."""
 
 
 class IllegalMove(RuntimeError):
@@ -36,10 +40,16 @@ class IllegalMove(RuntimeError):
 class StoreJournal:
     """Implements graphs.ports.Journal over the database."""
 
-    def __init__(self, database: Database, run: str, *, clock: Callable[[], float] = time.time) -> None:
-        self._database = database
-        self._run = run
-        self._clock = clock
+    def __init__(
+        self,
+        database: Database,
+        run: str,
+        *,
+        claims: Claims | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Without `claims` it is nobody's, and writes about every ticket."""
+        self._database, self._run, self._claims, self._clock = database, run, claims, clock
         self._listeners: list[Listener] = []
         self._failure: Exception | None = None
 
@@ -50,7 +60,7 @@ class StoreJournal:
     def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> None:
         event = self._event(kind, ticket, data)
         try:
-            self._database.post(lambda session: _append(session, event)).add_done_callback(self._remember)
+            self._database.post(lambda session: self._append(session, event)).add_done_callback(self._remember)
         except StoreError as error:
             self._failure = error
         self._tell(event)
@@ -60,12 +70,12 @@ class StoreJournal:
     ) -> None:
         """Move the agent, durably. To say the same end again changes nothing: a step repeated after a crash does.
 
-        Raises IllegalMove, StoreError (also for an event that was lost before).
+        Raises IllegalMove, LeaseLost, StoreError (also for an event that was lost before).
         """
         if self._failure is not None:
             raise self._failure
         event = self._event("agent.state", ticket, {"state": state, "reason": reason, **(data or {})})
-        if await self._database.write(lambda session: _append(session, event)):
+        if await self._database.write(lambda session: self._append(session, event)):
             self._tell(event)
 
     def _event(self, kind: EventKind, ticket: str | None, data: Mapping[str, Any] | None) -> Event:
@@ -76,15 +86,22 @@ class StoreJournal:
             listener(event)
 
     def _remember(self, future: Future[bool]) -> None:
-        if (error := future.exception()) is not None and isinstance(error, Exception):
-            self._failure = error
+        # What is said of a ticket that was lost is for nobody; its next move tells.
+        if (error := future.exception()) is not None and not isinstance(error, LeaseLost):
+            self._failure = cast(Exception, error)
+
+    def _append(self, session: Session, event: Event) -> bool:
+        """Note the event; False where it says what is known."""
+        row = None
+        if event.ticket is not None:
+            if self._claims is not None:
+                row = self._claims.fence(session, event.ticket)
+            elif event.kind in _FOLDED:
+                row = session.get(AgentRow, (event.run, event.ticket))
+        return _note(session, event, row if event.kind in _FOLDED else None)
 
 
-def _append(session: Session, event: Event) -> bool:
-    """Note the event; False where it says what is known."""
-    row = None
-    if event.ticket is not None and event.kind in ("agent.state", "model.call"):
-        row = session.get(AgentRow, (event.run, event.ticket))
+def _note(session: Session, event: Event, row: AgentRow | None) -> bool:
     if row is not None and is_final(row.state) and row.state == event.data.get("state"):
         return False
     session.add(
@@ -109,6 +126,12 @@ def _fold(row: AgentRow, event: Event) -> None:
         for name in _COUNTED:
             setattr(row, name, getattr(row, name) + (data.get(name) or 0))
         return
+    if event.kind == "agent.nudged":
+        row.nudges += 1
+        return
+    if event.kind == "verdict":
+        row.failed_verdicts += data["conclusion"] == "failed"
+        return
     old, state = cast(AgentState, row.state), cast(AgentState, data["state"])
     if not may_move(old, state):
         raise IllegalMove(row.ticket, old, state)
@@ -119,4 +142,4 @@ def _fold(row: AgentRow, event: Event) -> None:
     if row.started_at is None and state != "queued":
         row.started_at = event.at
     if is_final(state):
-        row.ended_at = event.at
+        row.ended_at, row.holder, row.lease_ends, row.wish = event.at, None, None, ""

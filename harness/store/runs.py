@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
 
 from harness.store.database import Database
-from harness.store.tables import AgentRow, EventRow, RunRow
+from harness.store.tables import AgentRow, AttemptRow, EventRow, RunRow
 from tasks.errors import UsageError
 from tasks.events import Event
-from tasks.states import FINAL_STATES
+from tasks.states import FINAL_STATES, is_final
 from tasks.ticket import Ticket
 
 
@@ -31,18 +31,91 @@ class Runs:
             session.flush()
             for place, ticket in enumerate(tickets):
                 row = AgentRow(run=run.id, ticket=ticket.id, place=place, title=ticket.title, state="queued")
+                row.reason = "waits for a free agent"
                 session.add(row)
 
         await self._database.write(write)
 
     async def end(self, run: str, state: str) -> None:
+        """Note how the run ended, or broke off."""
+
         def write(session: Session) -> None:
-            row = session.get(RunRow, run)
-            if row is not None:
-                row.state, row.ended_at = state, time.time()
-                session.add(row)
+            row = session.get_one(RunRow, run)
+            row.state, row.ended_at = state, time.time()
+            session.add(row)
 
         await self._database.write(write)
+
+    async def reopen(self, run: str, settings: str, digest: str) -> None:
+        """Note that the run goes on, with these settings."""
+
+        def write(session: Session) -> None:
+            row = session.get_one(RunRow, run)
+            row.state, row.ended_at = "running", None
+            row.settings, row.settings_digest = settings, digest
+            session.add(row)
+
+        await self._database.write(write)
+
+    async def wish(self, run: str, wish: str, tickets: Sequence[str] = ()) -> int:
+        """What the user wants of the run, or of some of its tickets; how many of those had not ended. To wish nothing
+        (``) takes a pause back. UsageError for a ticket that the run does not have, or a run that was cancelled."""
+
+        def write(session: Session) -> int:
+            row = session.get_one(RunRow, run)
+            agents = {agent.ticket: agent for agent in session.exec(select(AgentRow).where(AgentRow.run == run))}
+            _known(run, tickets, agents)
+            if row.wish == "cancelled" and wish != "cancelled":
+                raise UsageError(f"run {run} was cancelled", hint="`spurline runs retry` queues its tickets again")
+            concerned = [agents[ticket] for ticket in tickets or agents if not is_final(agents[ticket].state)]
+            for agent in concerned if tickets or not wish else ():
+                agent.wish = wish
+                session.add(agent)
+            if not tickets:
+                row.wish = wish
+            row.revision += 1
+            session.add(row)
+            return len(concerned)
+
+        return await self._database.write(write)
+
+    async def retry(self, run: str, tickets: Sequence[str] = ()) -> tuple[str, ...]:
+        """Queue tickets again that ended without being verified: all of them, or those named. What the attempts before
+        said and cost is kept. Which ones; UsageError for one that cannot be retried."""
+
+        def write(session: Session) -> tuple[str, ...]:
+            row = session.get_one(RunRow, run)
+            agents = {agent.ticket: agent for agent in session.exec(select(AgentRow).where(AgentRow.run == run))}
+            _known(run, tickets, agents)
+            for ticket in tickets:
+                if not is_final(agents[ticket].state) or agents[ticket].state == "verified":
+                    raise UsageError(f"{ticket!r} is {agents[ticket].state}: only what ended otherwise is retried")
+            ended = [agent for agent in agents.values() if is_final(agent.state) and agent.state != "verified"]
+            again = [agents[ticket] for ticket in tickets] or ended
+            for agent in again:
+                session.add(_attempt(agent))
+                session.add(_begun_anew(agent))
+                session.add(_queued(agent))
+            row.wish, row.revision = "", row.revision + 1
+            session.add(row)
+            return tuple(agent.ticket for agent in again)
+
+        return await self._database.write(write)
+
+    async def limit(self, run: str, limits: Mapping[str, int]) -> None:
+        """Change limits of the run while it goes on."""
+
+        def write(session: Session) -> None:
+            row = session.get_one(RunRow, run)
+            row.limits, row.revision = json.dumps({**json.loads(row.limits), **limits}), row.revision + 1
+            session.add(row)
+
+        await self._database.write(write)
+
+    async def attempts(self, run: str) -> tuple[AttemptRow, ...]:
+        """The attempts that were followed by another one, oldest first."""
+        query = select(AttemptRow).where(AttemptRow.run == run).order_by(AttemptRow.ticket, col(AttemptRow.attempt))
+        return await self._database.read(lambda session: tuple(session.exec(query)))
 
     async def list(self) -> tuple[RunRow, ...]:
         """All runs, the newest first."""
@@ -75,6 +148,41 @@ class Runs:
         return tuple(Event(row.kind, row.run, row.ticket, json.loads(row.data), row.at) for row in rows)  # type: ignore[arg-type]  # the column holds an EventKind
 
 
+def _known(run: str, tickets: Sequence[str], agents: Mapping[str, AgentRow]) -> None:
+    for ticket in tickets:
+        if ticket not in agents:
+            raise UsageError(f"run {run} has no ticket {ticket!r}", hint=f"`spurline runs show {run}` lists them")
+
+
+def _attempt(agent: AgentRow) -> AttemptRow:
+    return AttemptRow(
+        run=agent.run,
+        ticket=agent.ticket,
+        attempt=agent.attempt,
+        state=agent.state,
+        reason=agent.reason,
+        model_calls=agent.model_calls,
+        cost_usd=agent.cost_usd,
+        document=json.dumps(agent_json(agent)),
+    )
+
+
+def _begun_anew(agent: AgentRow) -> AgentRow:
+    """The row of the next attempt."""
+    fresh = AgentRow(run=agent.run, ticket=agent.ticket, place=agent.place, title=agent.title, state="queued")
+    for name in AgentRow.model_fields:
+        if name not in ("run", "ticket", "place", "title", "attempt", "generation"):
+            setattr(agent, name, getattr(fresh, name))
+    agent.attempt += 1
+    agent.reason = "waits for a free agent"
+    return agent
+
+
+def _queued(agent: AgentRow) -> EventRow:
+    data = {"state": "queued", "reason": "retried", "attempt": agent.attempt}
+    return EventRow(run=agent.run, ticket=agent.ticket, kind="agent.state", at=time.time(), data=json.dumps(data))
+
+
 def tally(agents: Sequence[AgentRow]) -> dict[str, int]:
     """How many agents ended in each final state."""
     return {state: sum(agent.state == state for agent in agents) for state in FINAL_STATES}
@@ -88,6 +196,7 @@ def agent_json(row: AgentRow) -> dict[str, Any]:
         "title": row.title,
         "state": row.state,
         "reason": row.reason,
+        "attempt": row.attempt,
         "iterations": row.iterations,
         "sandbox": row.sandbox,
         "branch": row.branch,
@@ -101,6 +210,9 @@ def agent_json(row: AgentRow) -> dict[str, Any]:
             "cache_write": row.cache_write_tokens,
         },
         "model_calls": row.model_calls,
+        "failed_verdicts": row.failed_verdicts,
+        "faults": row.faults,
+        "nudges": row.nudges,
         "cost_usd": round(row.cost_usd, 6),
         "seconds": round(ended - row.started_at, 3) if row.started_at is not None else 0.0,
     }

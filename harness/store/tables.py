@@ -15,7 +15,7 @@ class RunRow(SQLModel, table=True):
     project: str
     base: str
     state: str
-    """`running`, `finished` or `interrupted`."""
+    """`running`, `finished`, `interrupted` or `cancelled`."""
     settings_digest: str
     settings: str = Field(sa_column=Column(Text, nullable=False))
     spurline: str
@@ -23,6 +23,14 @@ class RunRow(SQLModel, table=True):
     tickets: int
     started_at: float
     ended_at: float | None = None
+    options: str = Field(default="{}", sa_column=Column(Text, nullable=False))
+    """What the user said beside the settings, as JSON: with it the run can be taken up again."""
+    wish: str = ""
+    """What the user wants of the whole run: nothing, `paused` or `cancelled`."""
+    limits: str = Field(default="{}", sa_column=Column(Text, nullable=False))
+    """Limits that were changed since it began, as JSON."""
+    revision: int = 0
+    """Grows with every wish and limit: who works on the run looks here whether there is something new."""
 
 
 class AgentRow(SQLModel, table=True):
@@ -50,6 +58,58 @@ class AgentRow(SQLModel, table=True):
     cache_write_tokens: int = 0
     cost_usd: float = 0.0
     started_at: float | None = None
+    ended_at: float | None = None
+    attempt: int = 1
+    """Counts up when the ticket is retried; what else stands here is of this attempt."""
+    wish: str = ""
+    """What the user wants of this ticket: nothing, `paused` or `cancelled`."""
+    holder: str | None = None
+    """The worker that has the ticket."""
+    generation: int = 0
+    """Grows whenever the ticket changes hands: writes of an earlier holder are refused."""
+    lease_ends: float | None = None
+    not_before: float = 0.0
+    """After a fault of the environment: when to try again."""
+    failed_verdicts: int = 0
+    faults: int = 0
+    """Faults of the environment that broke a step off."""
+    nudges: int = 0
+    worked_s: float = 0.0
+    """How long it has been worked on, waiting for the environment left out."""
+    environment: bool = False
+    """Whether it ended by a fault of the environment."""
+
+
+class AttemptRow(SQLModel, table=True):
+    """An attempt that ended and was followed by another one. Never changed."""
+
+    __tablename__ = "attempts"
+
+    run: str = Field(primary_key=True)
+    ticket: str = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    state: str
+    reason: str
+    model_calls: int
+    cost_usd: float
+    document: str = Field(sa_column=Column(Text, nullable=False))
+    """All of its row, as JSON."""
+
+
+class WorkerRow(SQLModel, table=True):
+    """A process that works, or worked, on a run."""
+
+    __tablename__ = "workers"
+
+    id: str = Field(primary_key=True)
+    run: str = Field(index=True)
+    host: str
+    pid: int
+    born: float
+    """When the process started, in seconds since the epoch: ids of processes are given out again."""
+    leads: bool
+    """Whether it began the run or took it up, and did not join it."""
+    seen_at: float
     ended_at: float | None = None
 
 

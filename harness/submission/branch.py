@@ -27,6 +27,7 @@ class Effects(Protocol):
         self,
         kind: str,
         target: str,
+        ticket: str,
         act: Callable[[], Awaitable[str]],
         look: Callable[[], Awaitable[str | None]],
     ) -> str:
@@ -60,11 +61,16 @@ class BranchSubmitter:
         await self._effects.once(
             "record",
             target,
+            work.ticket.id,
             lambda: asyncio.to_thread(put, path, record),
             lambda: asyncio.to_thread(found, path, record),
         )
         await self._effects.once(
-            "note", target, lambda: self._attach(commit, record), lambda: self._attached(commit, record)
+            "note",
+            target,
+            work.ticket.id,
+            lambda: self._attach(commit, record),
+            lambda: self._attached(commit, record),
         )
         return f"branch {work.branch}"
 

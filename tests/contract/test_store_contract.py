@@ -162,8 +162,8 @@ async def test_an_effect_happens_once(database: Database) -> None:
     async def look() -> str | None:
         raise AssertionError("nothing is unknown")
 
-    assert await effects.once("branch", "x", act, look) == "branch x"
-    assert await effects.once("branch", "x", act, look) == "branch x"
+    assert await effects.once("branch", "x", "t1", act, look) == "branch x"
+    assert await effects.once("branch", "x", "t1", act, look) == "branch x"
     assert acts == [1]
 
 
@@ -181,8 +181,8 @@ async def test_an_unknown_effect_is_looked_up_first(database: Database, seen: st
         return seen
 
     with pytest.raises(ConnectionError):
-        await effects.once("branch", "x", act, look)
-    assert await effects.once("branch", "x", act, look) == "branch x"
+        await effects.once("branch", "x", "t1", act, look)
+    assert await effects.once("branch", "x", "t1", act, look) == "branch x"
     assert len(tried) == acts
 
 

@@ -35,6 +35,7 @@ class Effects:
         self,
         kind: str,
         target: str,
+        ticket: str,
         act: Callable[[], Awaitable[str]],
         look: Callable[[], Awaitable[str | None]],
     ) -> str:

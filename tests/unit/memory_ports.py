@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from graphs.ports import Generated, Ports, Verdict, Work
+from graphs.ports import Caps, Generated, Ports, Verdict, Work, attempt_name
 from tasks.events import EventKind
 from tasks.states import AgentState, is_final, may_move
 from tasks.ticket import Ticket
@@ -52,12 +52,14 @@ class World:
         self.out: set[str] = set()
         """Tickets with a worktree."""
         self.sandboxes: set[str] = set()
+        self.trees: dict[str, str] = {}
+        """What commits hold, where two of them hold the same."""
         self.journal = MemoryJournal()
         self._kept: dict[str, str] = {}
         self.workspaces = MemoryWorkspaces(self)
 
-    def ports(self, max_iterations: int = 6) -> Ports:
-        return Ports(self.workspaces, self, self, self, self.journal, self, self.tickets, max_iterations)
+    def ports(self, caps: Caps | None = None) -> Ports:
+        return Ports(self.workspaces, self, self, self, self.journal, self, self.tickets, caps or Caps())
 
     def names(self, ticket: str) -> list[str]:
         """The calls made for one ticket."""
@@ -110,11 +112,12 @@ class MemoryWorkspaces:
         self._world = world
         self._commits: dict[str, int] = {}
 
-    async def prepare(self, run: str, ticket: Ticket) -> Work:
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
         await self._world.called(ticket.id, "prepare")
         self._world.out.add(ticket.id)
-        branch = f"spurline/{run}/{ticket.id}"
-        return Work(run, ticket, branch, "b" * 40, f"/state/worktrees/{run}/{ticket.id}", f"{ticket.id}-sandbox")
+        name = attempt_name(ticket.id, attempt)
+        tree = f"/state/worktrees/{run}/{name}"
+        return Work(run, ticket, f"spurline/{run}/{name}", "b" * 40, tree, f"{ticket.id}-sandbox", attempt)
 
     async def commit(self, work: Work, message: str) -> str | None:
         script = await self._world.called(work.ticket.id, "commit")
@@ -122,6 +125,9 @@ class MemoryWorkspaces:
             return _next(script.trees)
         self._commits[work.ticket.id] = self._commits.get(work.ticket.id, 0) + 1
         return f"{self._commits[work.ticket.id]:040x}"
+
+    async def tree(self, commit: str) -> str:
+        return self._world.trees.get(commit, commit[::-1])
 
     async def release(self, work: Work) -> None:
         await self._world.called(work.ticket.id, "release worktree")

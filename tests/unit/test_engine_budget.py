@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from graphs.ports import Verdict, Work
 from harness.agents.meter import CallFailed, ModelCall
 from harness.engine.budget import Budget
-from harness.engine.throttle import ThrottledValidator, TrackedWorkspaces
+from harness.engine.gates import Gate
+from harness.engine.throttle import ThrottledDriver, ThrottledValidator, TrackedWorkspaces
 from tasks.errors import CheckoutError
 from tests.unit.memory_ports import World, ticket
 
@@ -161,22 +163,61 @@ class Heavy:
         await self._work("release")
 
 
-async def test_forks_and_checks_wait_for_a_place_and_letting_go_does_not() -> None:
+async def test_checks_wait_for_a_place_and_letting_go_does_not() -> None:
     heavy = Heavy()
-    throttled = ThrottledValidator(heavy, forks=2, checks=3)
-    tasks = [asyncio.create_task(throttled.instantiate(WORK, "c")) for _ in range(6)]
+    throttled = ThrottledValidator(heavy, Gate("checks", 3))
     checks = [asyncio.create_task(throttled.validate(WORK, "c", 1)) for _ in range(3)]
     statics = [asyncio.create_task(throttled.static(WORK, "c")) for _ in range(3)]
     leaving = [asyncio.create_task(throttled.release(WORK)) for _ in range(10)]
     for _ in range(10):
         await asyncio.sleep(0)
-    assert heavy.now == {"fork": 2, "check": 3, "release": 10}
-    tasks[-1].cancel()
+    assert heavy.now == {"check": 3, "release": 10}
+    statics[-1].cancel()
     heavy.gate.set()
-    await asyncio.wait([*tasks, *checks, *statics, *leaving])
-    assert tasks[-1].cancelled()
-    assert heavy.most == {"fork": 2, "check": 3, "release": 10}
+    await asyncio.wait([*checks, *statics, *leaving])
+    assert statics[-1].cancelled()
+    assert heavy.most == {"check": 3, "release": 10}
     await throttled.static(WORK, "c")
+
+
+class Crowd:
+    """As much of a driver as is throttled: each call waits until it may end."""
+
+    def __init__(self) -> None:
+        self.now, self.gate = Counter[str](), asyncio.Event()
+
+    async def create(self, name: str, *, ttl_s: float) -> None:
+        await self._call("create")
+
+    async def fork(self, name: str, sources: object) -> None:
+        await self._call("fork")
+
+    async def delete(self, name: str) -> None:
+        await self._call("delete")
+
+    async def get(self, name: str) -> str:
+        return name
+
+    async def _call(self, what: str) -> None:
+        self.now[what] += 1
+        await self.gate.wait()
+
+
+async def test_sandboxes_come_fork_and_go_through_gates_of_their_own() -> None:
+    crowd, world = Crowd(), World([ticket()])
+    gates = {name: Gate(name, limit) for name, limit in (("sandboxes", 1), ("forks", 2), ("deletions", 3))}
+    driver: Any = ThrottledDriver(cast(Any, crowd), gates, TrackedWorkspaces(world.workspaces))
+    async with asyncio.TaskGroup() as group:
+        for number in range(5):
+            group.create_task(driver.create(f"s{number}", ttl_s=1))
+            group.create_task(driver.fork(f"s{number}", {}))
+            group.create_task(driver.delete(f"s{number}"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert crowd.now == {"create": 1, "fork": 2, "delete": 3}
+        assert await driver.get("s1") == "s1"
+        crowd.gate.set()
+    assert crowd.now == {"create": 5, "fork": 5, "delete": 5}
 
 
 async def test_work_is_known_as_long_as_it_is_out() -> None:

@@ -14,10 +14,14 @@ from typing import Any, cast
 import pytest
 
 from graphs.loop import build_loop
-from graphs.ports import Generated, Ports, Work
+from graphs.ports import Caps, Generated, Ports, Work
+from harness.engine.breakers import Breaker, Probe
+from harness.engine.gates import Gate
+from harness.engine.limits import NAMES, Limits
 from harness.engine.supervisor import Ending, Supervisor
 from harness.engine.throttle import TrackedWorkspaces
 from harness.store.checkpoints import open_checkpoints
+from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.documents import Messages
 from harness.store.journal import StoreJournal
@@ -62,36 +66,85 @@ class Floor:
         self.world = World(self.tickets, scripts)
         self.leases = Leases()
         self.crashes: list[tuple[str, str]] = []
-        self.journal: StoreJournal = StoreJournal(database, "r1")
+        self.make_journal: type[StoreJournal] = StoreJournal
         self.told: list[Event] = []
-        self.journal.listen(self.told.append)
+        self.alarms: list[tuple[str, str | None]] = []
 
-    async def work(self, *, agents: int = 4, ticket_s: float = 60.0, saver: Any = None) -> dict[str, Ending]:
+    async def begin(self, **said: Any) -> Supervisor:
+        """The run is noted, and a supervisor may work on it."""
         await Runs(self.database).begin(run_row(len(self.tickets)), self.tickets)
-        supervisor = self.supervisor(agents=agents, ticket_s=ticket_s, saver=saver)
+        return await self.joined(**said)
+
+    async def joined(self, **said: Any) -> Supervisor:
+        """A supervisor on a run that was noted before."""
+        supervisor = self.supervisor(**said)
+        await self.claims.begin()
+        return supervisor
+
+    async def work(self, **said: Any) -> dict[str, Ending]:
+        supervisor = await self.begin(**said)
         endings = await supervisor.work(self.tickets)
         assert [ending.ticket for ending in endings] == [ticket.id for ticket in self.tickets]
         return {ending.ticket: ending for ending in endings}
 
     def supervisor(
-        self, *, agents: int = 4, ticket_s: float = 60.0, ttl_s: float = 60.0, saver: Any = None
+        self,
+        *,
+        agents: int = 4,
+        ticket_s: float = 60.0,
+        ttl_s: float = 60.0,
+        saver: Any = None,
+        faults: int = 0,
+        hold_s: float = 60.0,
+        leads: bool = True,
+        probe: Probe | None = None,
     ) -> Supervisor:
         self.workspaces = TrackedWorkspaces(self.world.workspaces)
+        self.claims = Claims(self.database, "r1", leads=leads)
+        self.journal = self.make_journal(self.database, "r1", claims=self.claims)
+        self.journal.listen(self.told.append)
         world = self.world
         ports = Ports(
-            self.workspaces, world, world, world, self.journal, Messages(self.database), world.tickets, max_iterations=3
+            self.workspaces,
+            world,
+            world,
+            world,
+            self.journal,
+            Messages(self.database),
+            world.tickets,
+            Caps(iterations=3),
         )
-        return Supervisor(
+        said = dict.fromkeys(NAMES, 100) | {"agents": agents}
+        self.limits = Limits(
+            said,
+            calls=Gate("model_calls", 1),
+            ticket_s=ticket_s,
+            urgency=lambda _: 0.0,
+            waited=lambda ticket, gate, seconds: None,
+        )
+        self.breakers = {
+            "baseline": Breaker("baseline", self.note, probe=probe or sound, first_try_s=0.05, longest_try_s=0.2),
+            "model": Breaker("model", self.note, first_try_s=0.05, longest_try_s=0.2),
+        }
+        supervisor = Supervisor(
             run="r1",
             loop=build_loop(saver),
             ports=ports,
+            claims=self.claims,
             workspaces=self.workspaces,
             driver=cast(Driver, self.leases),
-            agents=agents,
-            ticket_s=ticket_s,
+            limits=self.limits,
+            breakers=self.breakers,
+            faults=faults,
+            hold_s=hold_s,
             ttl_s=ttl_s,
             on_crash=lambda name, text: self.crashes.append((name, text)),
         )
+        self.journal.listen(lambda event: heard(supervisor, event))
+        return supervisor
+
+    def note(self, name: str, reason: str | None, seconds: float) -> None:
+        self.alarms.append((name, reason))
 
     async def rows(self) -> dict[str, AgentRow]:
         return {row.ticket: row for row in await Runs(self.database).agents("r1")}
@@ -105,6 +158,15 @@ class Floor:
         assert not self.world.out
         assert not self.world.sandboxes
         assert not self.workspaces.out
+
+
+async def sound() -> str | None:
+    return None
+
+
+def heard(supervisor: Supervisor, event: Event) -> None:
+    if event.kind == "agent.state" and event.ticket is not None:
+        supervisor.noted(event.ticket, event.data["state"], event.data.get("iterations"))
 
 
 def run_row(tickets: int) -> RunRow:
@@ -274,8 +336,7 @@ async def test_an_end_that_came_before_the_time_was_over_holds(database: Databas
                 await asyncio.Event().wait()
 
     floor = Floor(database, [ticket("t")], {"t": Script(verdicts=[verdict("unproven")])})
-    floor.journal = Hesitant(database, "r1")
-    floor.journal.listen(floor.told.append)
+    floor.make_journal = Hesitant
     endings = await floor.work(ticket_s=1.0)
     await floor.check(endings)
     assert endings["t"] == Ending("t", "unproven")
@@ -311,8 +372,7 @@ async def test_no_submission_begins_once_the_time_is_over(database: Database) ->
                     await asyncio.Event().wait()
 
     floor = Floor(database, [ticket("t")])
-    floor.journal = Deaf(database, "r1")
-    floor.journal.listen(floor.told.append)
+    floor.make_journal = Deaf
     endings = await floor.work(ticket_s=1.0)
     await floor.check(endings)
     assert endings["t"] == Ending("t", "failed")
@@ -322,7 +382,7 @@ async def test_no_submission_begins_once_the_time_is_over(database: Database) ->
 
 async def test_writes_that_were_given_up_do_not_stop_the_store(database: Database) -> None:
     floor = Floor(database, [ticket(f"t{number}") for number in range(20)])
-    await Runs(database).begin(run_row(20), floor.tickets)
+    await floor.begin()
     moves = [asyncio.create_task(floor.journal.move(one.id, "preparing")) for one in floor.tickets]
     await asyncio.sleep(0)
     for move in moves[::2]:
@@ -358,7 +418,8 @@ async def test_a_store_that_fails_ends_the_run_and_lets_go_of_everything(databas
     floor.world.before.append(damage)
     with pytest.raises(StoreError, match="no such table"):
         await floor.work(agents=4)
-    assert not floor.world.out
+    # What the agents wrote stays, for whoever takes the run up again.
+    assert "t2" in floor.world.out
     assert not floor.world.sandboxes
 
 
@@ -381,7 +442,8 @@ async def test_cancelled_from_outside_it_lets_go_and_keeps_the_states(database: 
         work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert not floor.world.out
+    # Whoever takes the run up again finds what the agents wrote.
+    assert floor.world.out == waiting
     assert not floor.world.sandboxes
     states = Counter(row.state for row in (await floor.rows()).values())
     assert states == {"verified": 1, "validating": 3, "queued": 6}
@@ -452,7 +514,6 @@ async def test_leases_are_renewed_while_there_is_work(database: Database) -> Non
             await floor.leases.again.wait()
 
     floor.world.before.append(until_renewed)
-    await Runs(database).begin(run_row(1), floor.tickets)
-    (ending,) = await floor.supervisor(ttl_s=0.05).work(floor.tickets)
+    (ending,) = await (await floor.begin(ttl_s=0.05)).work(floor.tickets)
     assert ending.state == "verified"
     assert "t-sandbox" in floor.leases.renewed

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from graphs.loop import build_loop, picture, work_ticket
-from graphs.ports import Generated, Ports, Verdict
+from graphs.ports import Caps, Generated, Ports, Verdict
 from graphs.state import TicketState
 from tasks.errors import ModelError, SandboxError
 from tasks.states import FINAL_STATES, is_final
@@ -19,9 +20,9 @@ NODES = ("prepare", "generate", "check", "instantiate", "validate", "feedback", 
 ONE_PASS = ["generating", "checking", "instantiating", "validating"]
 
 
-async def work(script: Script, max_iterations: int = 6) -> tuple[World, TicketState]:
+async def work(script: Script, max_iterations: int = 6, **caps: int) -> tuple[World, TicketState]:
     world = World([ticket()], {"t1": script})
-    return world, await work_ticket(build_loop(), world.ports(max_iterations), "r1", "t1")
+    return world, await work_ticket(build_loop(), world.ports(Caps(max_iterations, **caps)), "r1", "t1")
 
 
 async def test_verified_at_once() -> None:
@@ -171,7 +172,7 @@ async def test_errors_of_the_ports_are_passed_on() -> None:
 
 
 async def test_a_hundred_iterations_fit_under_the_limit_of_steps() -> None:
-    world, state = await work(Script(verdicts=[verdict("failed", "400")]), max_iterations=100)
+    world, state = await work(Script(verdicts=[verdict("failed", "400")]), max_iterations=100, failed_verdicts=100)
     assert world.names("t1").count("validate") == 100
     assert state["outcome"] == "failed"
 
@@ -288,8 +289,8 @@ class Killer:
         self._ports, self._method, self._when = ports, method, when
 
     def ports(self) -> Ports:
-        parts = {name: _Fragile(getattr(self._ports, name), self) for name in PORTS}
-        return Ports(**parts, tickets=self._ports.tickets, max_iterations=self._ports.max_iterations)
+        parts: dict[str, Any] = {name: _Fragile(getattr(self._ports, name), self) for name in PORTS}
+        return replace(self._ports, **parts)
 
     async def call(self, target: Any, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         called = NAMED.get((type(target).__name__, name), name)

@@ -115,7 +115,7 @@ async def test_many_at_once(worktrees: Worktrees) -> None:
 
 
 async def test_the_last_worktree_of_a_run_takes_its_folder_along(repository: Repository, worktrees: Worktrees) -> None:
-    other = Worktrees(await Repository.open(repository.root), repository.root / ".spurline/worktrees", worktrees._base)
+    other = Worktrees(await Repository.open(repository.root), repository.root / ".spurline/worktrees", worktrees.base)
 
     async def come_and_go(name: str, through: Worktrees) -> None:
         for _ in range(3):
@@ -153,7 +153,7 @@ async def test_a_making_that_is_called_off_leaves_nothing(repository: Repository
 
 
 async def test_same_ticket_in_two_runs_and_two_processes(repository: Repository, worktrees: Worktrees) -> None:
-    other = Worktrees(await Repository.open(repository.root), repository.root / ".spurline/worktrees", worktrees._base)
+    other = Worktrees(await Repository.open(repository.root), repository.root / ".spurline/worktrees", worktrees.base)
     one, two = await asyncio.gather(worktrees.prepare("r1", ticket()), other.prepare("r2", ticket()))
     assert one.worktree != two.worktree
     assert one.sandbox != two.sandbox

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from graphs.ports import Generated, Journal, Work
+from graphs.ports import Generated, Journal, Stopped, Work
 from harness.agents.anthropic.client import ModelClient, OutOfBudget, Reply
 from harness.agents.anthropic.files import file_tools
 from harness.agents.anthropic.layout import marked, system_blocks
@@ -29,7 +29,7 @@ from harness.agents.anthropic.turn import DiagnosticsInput, ask_human_tool, ques
 from harness.agents.conversation import Block, text_block, tool_calls, tool_result
 from harness.agents.transcript import Entry, Transcript
 from sandbox.driver import Cursor, Driver
-from tasks.errors import SandboxError
+from tasks.errors import EnvironmentFault, SandboxError
 from tasks.text import one_line
 
 Diagnostics = Callable[[Work], Awaitable[str]]
@@ -80,9 +80,9 @@ class AnthropicAgent:
 
     async def generate(self, work: Work, message: str) -> Generated:
         """Say `message` and go on until the model ends its turn. Raises ModelError, StoreError, SandboxError."""
-        transcript = await asyncio.to_thread(Transcript.open, self._transcripts, work.run, work.ticket.id)
-        resumed = (work.run, work.ticket.id) not in self._known
-        self._known.add((work.run, work.ticket.id))
+        transcript = await asyncio.to_thread(Transcript.open, self._transcripts, work.run, work.name)
+        resumed = (work.run, work.name) not in self._known
+        self._known.add((work.run, work.name))
         turn = _this_turn(transcript.entries)
         if not (resumed and turn and turn[0].content == [text_block(message)]):
             await asyncio.to_thread(transcript.add, "loop", [text_block(message)])
@@ -90,6 +90,10 @@ class AnthropicAgent:
             return ended
         try:
             ended = await self._until_end(work, transcript)
+        except (Stopped, EnvironmentFault, asyncio.CancelledError):
+            # Broken off: the same message once more goes on with this turn.
+            self._known.discard((work.run, work.name))
+            raise
         except OutOfBudget as refused:
             ended = Generated("out_of_budget", refused.reason)
         except TooLong as refused:

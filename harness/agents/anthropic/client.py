@@ -208,7 +208,7 @@ class ModelClient:
         if isinstance(error, anthropic.APIStatusError) and error.status_code not in TRANSIENT_STATUS:
             return permanent(error, self._model)
         if isinstance(error, TypeError) and "authentication" in str(error):
-            return ModelError("there is no key for the model's API", hint="set ANTHROPIC_API_KEY")
+            return ModelError("there is no key for the model's API", hint="set ANTHROPIC_API_KEY", transient=False)
         return trouble_of(error) or error
 
 

@@ -52,7 +52,7 @@ def permanent(error: anthropic.APIStatusError, model: str) -> Exception:
     hint = hints.get(status, "this is how the API sees the request: look at its words above")
     if "credit balance" in said:
         hint = "the account has no credit left"
-    return ModelError(f"the model's API refused the call ({status}): {said}", hint=hint)
+    return ModelError(f"the model's API refused the call ({status}): {said}", hint=hint, transient=False)
 
 
 def _said(error: anthropic.APIStatusError) -> str:

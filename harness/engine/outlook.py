@@ -1,0 +1,81 @@
+"""What may be started next, what may not and why, what will never be: from the backlog and where its tickets stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from harness.store.claims import Standing
+from tasks.states import FINAL_STATES, WORKING_STATES
+from tasks.ticket import Ticket
+
+WAITS: Final = "waits for a free agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """One look at a run."""
+
+    ready: tuple[str, ...]
+    """Tickets that nobody has and nothing holds, the one to be started first in front."""
+    held: Mapping[str, str]
+    """Why each of the others that nobody has is not started."""
+    doomed: Mapping[str, str]
+    """Tickets that can only be cancelled, and why."""
+    over: bool
+    """Whether all have ended."""
+
+
+def look_ahead(tickets: Iterable[Ticket], standings: Mapping[str, Standing], *, wish: str, now: float) -> Outlook:
+    """`wish` is what the user wants of the whole run. `now` in seconds since the epoch."""
+    ready: list[tuple[tuple[float, ...], str]] = []
+    held: dict[str, str] = {}
+    doomed: dict[str, str] = {}
+    over = True
+    for place, ticket in enumerate(tickets):
+        one = standings[ticket.id]
+        if one.state in FINAL_STATES:
+            continue
+        over = False
+        if one.holder is not None:
+            continue
+        if "cancelled" in (wish, one.wish):
+            doomed[ticket.id] = "cancelled by the user"
+        elif (lost := _lost_dependency(ticket, standings)) is not None:
+            doomed[ticket.id] = f"it depends on {lost!r}, which was not verified"
+        elif "paused" in (wish, one.wish):
+            held[ticket.id] = "paused by the user"
+        elif (awaited := _awaited_dependency(ticket, standings)) is not None:
+            held[ticket.id] = f"depends on {awaited!r}, which has not ended"
+        elif one.not_before > now:
+            held[ticket.id] = "waits a while after a fault of the environment"
+        else:
+            ready.append((_order(ticket, one, place), ticket.id))
+    return Outlook(tuple(name for _, name in sorted(ready)), held, doomed, over)
+
+
+def urgency(standing: Standing) -> float:
+    """How urgent a ticket at work is, in units of `gates.AGED_S`: one near its end comes before one that begins."""
+    return standing.iterations + WORKING_STATES.index(standing.state) / len(WORKING_STATES)
+
+
+def _order(ticket: Ticket, standing: Standing, place: int) -> tuple[float, ...]:
+    """What was begun comes first, then what the backlog wants first. `place` keeps the rest in turn: none starves."""
+    begun = standing.state != "queued"
+    return (not begun, -standing.iterations, -ticket.priority, place)
+
+
+def _lost_dependency(ticket: Ticket, standings: Mapping[str, Standing]) -> str | None:
+    for wanted in ticket.depends:
+        # A dependency that is not part of the run is not waited for.
+        if wanted in standings and standings[wanted].state in FINAL_STATES and standings[wanted].state != "verified":
+            return wanted
+    return None
+
+
+def _awaited_dependency(ticket: Ticket, standings: Mapping[str, Standing]) -> str | None:
+    for wanted in ticket.depends:
+        if wanted in standings and standings[wanted].state not in FINAL_STATES:
+            return wanted
+    return None

@@ -1,0 +1,65 @@
+"""A run that is cancelled: by whoever works on it, or, where nobody does, here."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from harness.runtime.connections import attached, opened_store
+from harness.settings import Project
+from tasks.errors import SpurlineError
+from tasks.states import is_final
+
+if TYPE_CHECKING:
+    from harness.repository import Worktrees
+    from harness.store.tables import AgentRow
+    from sandbox.driver import Driver
+
+
+async def abandon_run(project: Project, name: str, tickets: tuple[str, ...] = ()) -> tuple[str, int, int | None]:
+    """Cancel the run, or some of its tickets. Its id, how many tickets had not ended, and the process that cancels
+    them, None where that was done here."""
+    from harness.repository import Repository, Worktrees
+    from harness.store.claims import Claims
+    from harness.store.journal import StoreJournal
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        concerned = await runs.wish(row.id, "cancelled", tickets)
+        claims = Claims(database, row.id)
+        if others := await claims.others():
+            return row.id, concerned, others[0].pid
+        await claims.begin()
+        try:
+            journal = StoreJournal(database, row.id, claims=claims)
+            repository = await Repository.open(project.root, settled=False)
+            worktrees = Worktrees(repository, project.state / "worktrees", row.base)
+            async with attached(project.root) as driver:
+                for agent in await runs.agents(row.id):
+                    if not is_final(agent.state) and (not tickets or agent.ticket in tickets):
+                        await journal.move(agent.ticket, "cancelled", "cancelled by the user")
+                        await _clear(agent, worktrees, driver)
+        finally:
+            await claims.end()
+        if all(is_final(agent.state) for agent in await runs.agents(row.id)):
+            await runs.end(row.id, "cancelled")
+        return row.id, concerned, None
+
+
+async def _clear(agent: AgentRow, worktrees: Worktrees, driver: Driver | None) -> None:
+    """Remove the agent's worktree and sandbox, where it had come to have them."""
+    from graphs.ports import Work
+    from tasks.ticket import Ticket
+
+    if agent.branch is None or agent.sandbox is None:
+        return
+    ticket = Ticket(id=agent.ticket, title=agent.title)
+    work = Work(agent.run, ticket, agent.branch, worktrees.base, "", agent.sandbox, agent.attempt)
+    with suppress(SpurlineError):
+        await worktrees.release(work)
+    if driver is not None:
+        # What cannot be deleted ends with its lease.
+        with suppress(SpurlineError):
+            await driver.delete(agent.sandbox)

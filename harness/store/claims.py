@@ -1,0 +1,312 @@
+"""Claims: who works on which ticket. One process works on a run alone, or several share it, by the same rules.
+
+A claim is a lease with a generation. Every write about a ticket shows the generation that its writer holds, and a
+write of an earlier one is refused with `LeaseLost`: a worker that was taken for dead can do no harm, whatever clocks
+say. A worker on the same machine whose process is gone is known to be dead at once; of one elsewhere its lease tells.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from harness.store.database import Database
+from harness.store.tables import AgentRow, RunRow, WorkerRow
+from tasks.errors import UsageError
+from tasks.states import FINAL_STATES
+
+LEASE_S: Final = 30.0
+"""How long a worker elsewhere counts as alive without a sign of life."""
+_SAME_START_S: Final = 2.0
+"""Start times are derived from the boot time, which moves a little when the clock is set."""
+
+
+class LeaseLost(Exception):
+    """Another worker has the ticket: a signal to let go of it without a word, no error of the user's."""
+
+    def __init__(self, ticket: str) -> None:
+        super().__init__(f"another worker has {ticket!r}")
+        self.ticket = ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one ticket of a run stands, as whoever starts tickets must know it."""
+
+    ticket: str
+    state: str
+    wish: str
+    attempt: int
+    holder: str | None
+    not_before: float
+    iterations: int
+    worked_s: float
+    faults: int
+    environment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user wants of the run by now, and who works on it."""
+
+    revision: int
+    wish: str
+    limits: str
+    """JSON."""
+    workers: int
+    """Alive, this one included."""
+
+
+class Claims:
+    """The claims of one worker on one run. `begin` before all else, `end` last."""
+
+    def __init__(
+        self,
+        database: Database,
+        run: str,
+        *,
+        leads: bool = True,
+        lease_s: float = LEASE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._run, self._leads = database, run, leads
+        self._lease_s, self._clock = lease_s, clock
+        self.worker = secrets.token_hex(6)
+        self.held: dict[str, int] = {}
+        """Generation by ticket: what this worker has."""
+
+    async def begin(self) -> None:
+        """Enter the run; what dead workers had is free then. UsageError for who would lead a run that is worked on."""
+        worker = WorkerRow(
+            id=self.worker,
+            run=self._run,
+            host=_host(),
+            pid=os.getpid(),
+            born=psutil.Process().create_time(),
+            leads=self._leads,
+            seen_at=self._clock(),
+        )
+
+        def write(session: Session) -> None:
+            self._refuse(self._bury(session))
+            session.add(worker)
+
+        await self._database.write(write)
+
+    async def refuse(self) -> None:
+        """UsageError where `begin` would raise it: before anything is started."""
+        self._refuse(await self.others())
+
+    async def others(self) -> list[WorkerRow]:
+        """The workers that live, without this one."""
+
+        def read(session: Session) -> list[WorkerRow]:
+            return [one for one in self._workers(session) if one.id != self.worker and self._lives(one)]
+
+        return await self._database.read(read)
+
+    def _refuse(self, others: Sequence[WorkerRow]) -> None:
+        if others and self._leads:
+            where = f"process {others[0].pid} on {others[0].host.split('/')[0]}"
+            raise UsageError(f"run {self._run} is being worked on by {where}", hint="`spurline worker` shares the work")
+
+    async def end(self) -> None:
+        """Leave the run; what this worker still has is free."""
+        await self._database.write(lambda session: self._leave(session, self.worker))
+        self.held.clear()
+
+    async def standings(self) -> tuple[Standing, ...]:
+        """Where all tickets of the run stand, in their order."""
+        query = (
+            select(
+                AgentRow.ticket,
+                AgentRow.state,
+                AgentRow.wish,
+                AgentRow.attempt,
+                AgentRow.holder,
+                AgentRow.not_before,
+                AgentRow.iterations,
+                AgentRow.worked_s,
+                AgentRow.faults,
+                AgentRow.environment,
+            )  # type: ignore[call-overload]  # SQLModel types at most four columns
+            .where(AgentRow.run == self._run)
+            .order_by(col(AgentRow.place))
+        )
+        return await self._database.read(lambda session: tuple(Standing(*row) for row in session.exec(query)))
+
+    async def wishes(self) -> Wishes:
+        """One look at what is wanted; cheap enough to be taken twice a second."""
+
+        def read(session: Session) -> Wishes:
+            run = session.get_one(RunRow, self._run)
+            alive = [one for one in self._workers(session) if self._lives(one)]
+            return Wishes(run.revision, run.wish, run.limits, len(alive))
+
+        return await self._database.read(read)
+
+    async def take(self, tickets: Sequence[str], most: int) -> tuple[str, ...]:
+        """Claim up to `most` of `tickets`, in this order, of those that are free now; which ones."""
+
+        def write(session: Session) -> dict[str, int]:
+            self._bury(session)
+            taken: dict[str, int] = {}
+            for row in self._free(session, tickets):
+                if len(taken) == most:
+                    break
+                row.holder, row.generation = self.worker, row.generation + 1
+                row.lease_ends = self._clock() + self._lease_s
+                session.add(row)
+                taken[row.ticket] = row.generation
+            return taken
+
+        taken = await self._database.write(write)
+        self.held.update(taken)
+        return tuple(taken)
+
+    async def renew(self, worked_s: Mapping[str, float]) -> frozenset[str]:
+        """A sign of life of this worker and of all that it has; `worked_s` by ticket. Which tickets were lost."""
+        held = dict(self.held)
+
+        def write(session: Session) -> set[str]:
+            now = self._clock()
+            me = session.get_one(WorkerRow, self.worker)
+            me.seen_at, me.ended_at = now, None
+            session.add(me)
+            kept = set()
+            for row in self._held(session, held):
+                row.lease_ends, row.worked_s = now + self._lease_s, worked_s.get(row.ticket, row.worked_s)
+                session.add(row)
+                kept.add(row.ticket)
+            return kept
+
+        kept = await self._database.write(write)
+        lost = frozenset(held) - kept
+        for ticket in lost:
+            self.held.pop(ticket, None)
+        return lost
+
+    async def give_back(
+        self, ticket: str, *, worked_s: float, not_before: float = 0.0, fault: bool = False, reason: str | None = None
+    ) -> None:
+        """Let go of a ticket. `fault`: the environment broke its step off, and that is counted."""
+        generation = self.held.pop(ticket, None)
+
+        def write(session: Session) -> None:
+            for row in self._held(session, {ticket: generation} if generation is not None else {}):
+                row.holder, row.lease_ends, row.worked_s, row.not_before = None, None, worked_s, not_before
+                row.faults += fault
+                if reason is not None:
+                    row.reason = reason
+                session.add(row)
+
+        await self._database.write(write)
+
+    def forget(self, ticket: str) -> None:
+        """The ticket has ended, or is somebody else's: there is nothing to give back."""
+        self.held.pop(ticket, None)
+
+    async def explain(self, reasons: Mapping[str, str]) -> None:
+        """Store why tickets are not worked on, for those that nobody has."""
+
+        def write(session: Session) -> None:
+            for row in self._rows(session, reasons):
+                if row.holder is None and row.state not in FINAL_STATES:
+                    row.reason = reasons[row.ticket]
+                    session.add(row)
+
+        await self._database.write(write)
+
+    def fence(self, session: Session, ticket: str) -> AgentRow | None:
+        """The ticket's row, in a writer's transaction; LeaseLost where somebody else has it, or had it since."""
+        row = session.get(AgentRow, (self._run, ticket))
+        if row is None:
+            return None
+        mine = self.held.get(ticket)
+        if (mine is not None and row.generation != mine) or row.holder not in (None, self.worker):
+            raise LeaseLost(ticket)
+        return row
+
+    def _free(self, session: Session, tickets: Sequence[str]) -> Iterable[AgentRow]:
+        now = self._clock()
+        rows = {row.ticket: row for row in self._rows(session, tickets)}
+        for ticket in tickets:
+            row = rows.get(ticket)
+            lapsed = row is not None and (row.holder is None or (row.lease_ends or 0.0) < now)
+            if row is not None and lapsed and not row.wish and row.state not in FINAL_STATES and row.not_before <= now:
+                yield row
+
+    def _held(self, session: Session, held: Mapping[str, int]) -> list[AgentRow]:
+        return [
+            row for row in self._rows(session, held) if row.holder == self.worker and row.generation == held[row.ticket]
+        ]
+
+    def _rows(self, session: Session, tickets: Iterable[str]) -> Sequence[AgentRow]:
+        wanted = list(tickets)
+        if not wanted:
+            return ()
+        # Rows that another worker is just changing are left to it, where the database can tell.
+        query = select(AgentRow).where(AgentRow.run == self._run, col(AgentRow.ticket).in_(wanted))
+        return session.exec(query.with_for_update(skip_locked=True)).all()
+
+    def _workers(self, session: Session) -> Sequence[WorkerRow]:
+        """All that have not left, this one included."""
+        query = select(WorkerRow).where(WorkerRow.run == self._run, col(WorkerRow.ended_at).is_(None))
+        return session.exec(query).all()
+
+    def _lives(self, worker: WorkerRow) -> bool:
+        if worker.id == self.worker:
+            return True
+        if worker.host == _host():
+            return _runs(worker.pid, worker.born)
+        return worker.seen_at + self._lease_s > self._clock()
+
+    def _bury(self, session: Session) -> list[WorkerRow]:
+        """Free what dead workers had; the others that live."""
+        alive = []
+        for worker in self._workers(session):
+            if not self._lives(worker):
+                self._leave(session, worker.id)
+            elif worker.id != self.worker:
+                alive.append(worker)
+        return alive
+
+    def _leave(self, session: Session, worker: str) -> None:
+        row = session.get(WorkerRow, worker)
+        if row is not None:
+            row.ended_at = self._clock()
+            session.add(row)
+        # The generation grows too: should it live after all, nothing of what it writes is taken.
+        session.exec(
+            update(AgentRow)
+            .where(col(AgentRow.run) == self._run, col(AgentRow.holder) == worker)
+            .values(holder=None, lease_ends=None, generation=AgentRow.generation + 1)
+        )
+
+
+def _runs(pid: int, born: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - born) < _SAME_START_S
+    except psutil.Error:
+        return False
+
+
+def _host() -> str:
+    """This machine, and where process ids are told apart by containers, this one of them."""
+    name = platform.node()
+    if sys.platform == "linux":
+        try:
+            return f"{name}/{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
+        except OSError:
+            return name
+    return name
