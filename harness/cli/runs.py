@@ -17,6 +17,7 @@ from harness.settings import Project
 from tasks.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.store.database import Database
     from harness.store.tables import AgentRow, RunRow
 
 app = noun("List runs, show or report one, and steer those that go on.")
@@ -221,7 +222,7 @@ async def _list(project: Project, out: Output) -> None:
 
     async with opened_store(project) as database:
         runs = Runs(database)
-        found = [(row, tally(await runs.agents(row.id))) for row in await runs.list()]
+        found = [(await _as_it_is(database, row), tally(await runs.agents(row.id))) for row in await runs.list()]
     if out.json:
         for row, counts in found:
             out.object({**_run_json(row), "tickets": counts})
@@ -312,8 +313,17 @@ async def _load(project: Project, name: str) -> tuple[RunRow, tuple[AgentRow, ..
     from harness.store.runs import Runs
 
     async with opened_store(project) as database:
-        row = await Runs(database).find(name)
+        row = await _as_it_is(database, await Runs(database).find(name))
         return row, await Runs(database).agents(row.id)
+
+
+async def _as_it_is(database: Database, row: RunRow) -> RunRow:
+    """The run; one whose process was killed could not say that it was interrupted."""
+    from harness.store.claims import Claims
+
+    if row.state == "running" and not await Claims(database, row.id).others():
+        row.state = "interrupted"
+    return row
 
 
 def _run_json(row: RunRow) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class TrackedWorkspaces:
         """The ticket whose sandbox it is; the sandbox itself where it is no ticket's."""
         return self._owners.get(sandbox, sandbox)
 
+    def sandboxes(self) -> frozenset[str]:
+        """The names of all sandboxes of what is out."""
+        return frozenset(self._owners)
+
     async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
         work = await self._inner.prepare(run, ticket, attempt)
         self.out[ticket.id] = work

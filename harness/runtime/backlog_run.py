@@ -208,7 +208,7 @@ class _Place:
         baseline is up, and may still refuse; `first` is the first event then."""
         from harness.engine.supervisor import Drained
         from harness.runtime.crew import crew
-        from harness.store.claims import Claims
+        from harness.store.claims import Claims, anyone_works
         from harness.store.journal import StoreJournal
 
         project, row = self.project, self.row
@@ -216,7 +216,9 @@ class _Place:
             driver = await stack.enter_async_context(connected(project))
             claims = Claims(self.database, row.id, leads=leads)
             await claims.refuse()
-            await stack.enter_async_context(baseline_of(project, driver, row.base, console.narrate))
+            await stack.enter_async_context(
+                baseline_of(project, driver, row.base, console.narrate, in_use=lambda: anyone_works(self.database))
+            )
             await before()
             await claims.begin()
             journal = StoreJournal(self.database, row.id, claims=claims)
@@ -234,6 +236,7 @@ class _Place:
                         claims,
                         journal,
                         self.backlog,
+                        console.narrate,
                         agents=self.options.agents,
                     ) as supervisor,
                     _drained_by(console.drain, supervisor),

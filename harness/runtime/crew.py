@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from harness.runtime.care import Care
+from harness.runtime.connections import Narrator
 from harness.settings import LimitSettings, Project
 from sandbox.driver import Driver
-from tasks.errors import SpurlineError
 from tasks.events import Event
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ async def crew(
     claims: Claims,
     journal: StoreJournal,
     backlog: Backlog,
+    narrate: Narrator,
     *,
     agents: int | None,
 ) -> AsyncIterator[Supervisor]:
@@ -115,7 +117,8 @@ async def crew(
             tickets={ticket.id: ticket for ticket in backlog},
             caps=Caps(settings.agent.max_iterations, wanted.ticket_failed_verdicts, wanted.ticket_nudges),
         )
-        breakers = await stack.enter_async_context(_breakers(driver, row.base, journal))
+        care = Care(project, driver, row.base, narrate, ours=workspaces.sandboxes)
+        breakers = await stack.enter_async_context(_breakers(care, journal))
         supervisor = Supervisor(
             run=row.id,
             loop=build_loop(await stack.enter_async_context(open_checkpoints(project.state / "checkpoints.db"))),
@@ -155,20 +158,8 @@ def _note_wait(journal: StoreJournal, tickets: frozenset[str], ticket: str, gate
 
 
 @asynccontextmanager
-async def _breakers(driver: Driver, base: str, journal: StoreJournal) -> AsyncIterator[Mapping[str, Breaker]]:
+async def _breakers(care: Care, journal: StoreJournal) -> AsyncIterator[Mapping[str, Breaker]]:
     from harness.engine.breakers import Breaker
-
-    async def probe() -> str | None:
-        try:
-            baseline = await driver.baseline()
-        except SpurlineError as error:
-            return error.message
-        if baseline is None:
-            return "the baseline is not up"
-        if baseline.version != base:
-            return f"the baseline runs {baseline.version[:12]}, not {base[:12]}"
-        sick = [name for name, service in baseline.services.items() if not service.healthy]
-        return f"not healthy: {', '.join(sick)}" if sick or not baseline.healthy else None
 
     def told(name: str, reason: str | None, seconds: float) -> None:
         if reason is None:
@@ -176,7 +167,7 @@ async def _breakers(driver: Driver, base: str, journal: StoreJournal) -> AsyncIt
         else:
             journal.emit("fleet.held", None, {"by": name, "reason": reason})
 
-    breakers = {"baseline": Breaker("baseline", told, probe=probe), "model": Breaker("model", told)}
+    breakers = {"baseline": Breaker("baseline", told, probe=care.probe), "model": Breaker("model", told)}
     try:
         yield breakers
     finally:

@@ -265,11 +265,7 @@ class Claims:
         return session.exec(query).all()
 
     def _lives(self, worker: WorkerRow) -> bool:
-        if worker.id == self.worker:
-            return True
-        if worker.host == _host():
-            return _runs(worker.pid, worker.born)
-        return worker.seen_at + self._lease_s > self._clock()
+        return worker.id == self.worker or _lives(worker, self._clock(), self._lease_s)
 
     def _bury(self, session: Session) -> list[WorkerRow]:
         """Free what dead workers had; the others that live."""
@@ -292,6 +288,19 @@ class Claims:
             .where(col(AgentRow.run) == self._run, col(AgentRow.holder) == worker)
             .values(holder=None, lease_ends=None, generation=AgentRow.generation + 1)
         )
+
+
+async def anyone_works(database: Database) -> bool:
+    """Whether any process works on any run."""
+    query = select(WorkerRow).where(col(WorkerRow.ended_at).is_(None))
+    workers = await database.read(lambda session: session.exec(query).all())
+    return any(_lives(worker, time.time(), LEASE_S) for worker in workers)
+
+
+def _lives(worker: WorkerRow, now: float, lease_s: float) -> bool:
+    if worker.host == _host():
+        return _runs(worker.pid, worker.born)
+    return worker.seen_at + lease_s > now
 
 
 def _runs(pid: int, born: float) -> bool:
