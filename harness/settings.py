@@ -170,6 +170,11 @@ class Project:
         """`.spurline/`, where everything lives that is not the user's."""
         return self.root / STATE_NAME
 
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The untracked folders that services need (`link:`), below the root; sorted."""
+        return tuple(sorted({link for service in self.settings.baseline.services.values() for link in service.link}))
+
     def system(self) -> System:
         """The services as the sandbox package knows them."""
         baseline = self.settings.baseline

@@ -103,7 +103,7 @@ async def crew(
                 state=project.state,
                 entry=settings.baseline.entry,
                 diagnostics=validator.diagnose,
-                readable=_links(project),
+                readable=[project.root / link for link in project.links],
                 base_url=await stack.enter_async_context(_model_url(project, backlog)),
             )
         )
@@ -185,11 +185,6 @@ async def _model_url(project: Project, backlog: Backlog) -> AsyncIterator[str | 
     copies = {ticket.id: ticket.origin for ticket in backlog}
     async with serve_rehearsal(project.root / project.settings.agent.recordings, copies=copies) as url:
         yield url
-
-
-def _links(project: Project) -> tuple[Path, ...]:
-    services = project.settings.baseline.services.values()
-    return tuple(sorted({project.root / name for service in services for name in service.link}))
 
 
 def _note_crash(folder: Path, ticket: str, trace: str) -> None:

@@ -143,7 +143,7 @@ class Benches:
     @asynccontextmanager
     async def scratch(self, beside: Path, links_of: Project) -> AsyncIterator[tuple[Path, Cage]]:
         """A folder for temporary files alone, and the cage of commands that run in the folder `beside`."""
-        links = tuple(self._repository.root / name for name in _links(links_of))
+        links = tuple(self._repository.root / name for name in links_of.links)
         async with self._copy() as bench:
             yield bench.scratch, replace(bench, folder=beside, links=links).cage(network=False)
 
@@ -191,7 +191,7 @@ class Benches:
     def _link(self, folder: Path, project: Project) -> tuple[Path, ...]:
         """Link the untracked folders that services need (`link:`), for checks need them too. Tracked paths stay."""
         made = []
-        for name in _links(project):
+        for name in project.links:
             place, target = folder / name, self._repository.root / name
             inside = place.parent.resolve().is_relative_to(folder.resolve())
             if inside and target.exists() and not place.exists() and not place.is_symlink():
@@ -199,10 +199,6 @@ class Benches:
                 place.symlink_to(target)
                 made.append(target)
         return tuple(made)
-
-
-def _links(project: Project) -> set[str]:
-    return {link for service in project.settings.baseline.services.values() for link in service.link}
 
 
 def no_ticket() -> Ticket:
