@@ -36,28 +36,26 @@ class KeyStock:
         self._routes = routes
         self._ready: list[Place] = []
         self._filling: asyncio.Task[None] | None = None
-        self._begun = False
 
     async def take(self) -> Place:
         """A key of one's own: from the stock, or, where it is empty, made now. SandboxError if it cannot be made."""
         place = self._ready.pop() if self._ready else await self._make()
-        self.fill()
+        self.fill(_FILL_AFTER_S)
         return place
 
-    def fill(self) -> None:
-        """Make up the stock in the background."""
+    def fill(self, after_s: float = 0.0) -> None:
+        """Make up the stock in the background, unless that is under way."""
         if self._filling is None:
-            self._filling = asyncio.create_task(self._fill(), name="keys in stock")
+            self._filling = asyncio.create_task(self._fill(after_s), name="keys in stock")
 
     async def aclose(self) -> None:
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait([self._filling])
 
-    async def _fill(self) -> None:
+    async def _fill(self, after_s: float) -> None:
         try:
-            await asyncio.sleep(_FILL_AFTER_S if self._begun else 0)
-            self._begun = True
+            await asyncio.sleep(after_s)
             # All at once: the router writes changes that come together as one.
             wanted = [self._make() for _ in range(_IN_STOCK - len(self._ready))]
             for made in await asyncio.gather(*wanted, return_exceptions=True):
