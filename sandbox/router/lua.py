@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9 .:/@_-]*")
+_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9 .:/@_-]+")
 
 
 @cache
@@ -42,10 +42,4 @@ def _literal(value: object) -> str:
 
 def _string(text: str) -> str:
     """Names come from the user's configuration: whatever is not a plain character is escaped."""
-    return '"' + (text if _PLAIN.fullmatch(text) else "".join(map(_escaped, text))) + '"'
-
-
-def _escaped(character: str) -> str:
-    if _PLAIN.fullmatch(character):
-        return character
-    return "".join(f"\\{byte:03d}" for byte in character.encode())
+    return '"' + _NOT_PLAIN.sub(lambda found: "".join(f"\\{byte:03d}" for byte in found[0].encode()), text) + '"'
