@@ -64,6 +64,7 @@ class Checkouts:
         self._git, self._folder = git, folder
         self._entries: dict[str, _Entry] = {}
         self._shared: dict[tuple[str, bool], str] = {}
+        """By group: a commit, and whether it is the baseline's services or forks that share it."""
         self._numbers = itertools.count(1)
         self._spare: _Spare | None = None
         self._sparing: asyncio.Task[None] | None = None
@@ -83,7 +84,7 @@ class Checkouts:
 
         CheckoutError if the commit or a link does not exist; SandboxError if it cannot be written.
         """
-        entry = self._entry(commit, None if private else baseline, service)
+        entry = self._entry(commit, None if private else (commit, baseline), service)
         entry.holders += 1
         checkout = Checkout(commit, entry.folder / self._git.prefix, entry.folder, private)
         try:
@@ -129,18 +130,18 @@ class Checkouts:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         return tuple(map(str, strangers))
 
-    def _entry(self, commit: str, baseline: bool | None, service: str | None) -> _Entry:
-        """The entry that the baseline's services or forks share; a new one for None, and where the service had it."""
-        if baseline is not None and (commit, baseline) in self._shared:
-            entry = self._entries[self._shared[commit, baseline]]
+    def _entry(self, commit: str, group: tuple[str, bool] | None, service: str | None) -> _Entry:
+        """The entry that the group shares; a new one for None, and where the service had it."""
+        if group in self._shared:
+            entry = self._entries[self._shared[group]]
             if service is None or service not in entry.services:
                 entry.services.add(service)
                 return entry
         name = f"{commit[:12]}-{next(self._numbers)}"
         made = asyncio.create_task(self._make(commit, self._folder / name), name=f"checkout of {commit[:12]}")
         entry = self._entries[name] = _Entry(folder=self._folder / name, made=made, services={service})
-        if baseline is not None:
-            self._shared[commit, baseline] = name
+        if group is not None:
+            self._shared[group] = name
         return entry
 
     def _forget(self, checkout: Checkout) -> None:
