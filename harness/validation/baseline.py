@@ -15,6 +15,7 @@ from typing import Final
 
 from harness.validation.bench import Docket, Item
 from harness.validation.examiner import Examiner
+from harness.validation.once import Once
 from harness.validation.results import BaselineResults, CheckResult
 from harness.validation.targets import Target
 from harness.validation.windows import failures, record_facts
@@ -31,18 +32,13 @@ class BaselineBook:
 
     def __init__(self, driver: Driver, store: BaselineResults, examiner: Examiner) -> None:
         self._driver, self._store, self._examiner = driver, store, examiner
-        self._results: dict[tuple[str, str], asyncio.Task[CheckResult]] = {}
-        self._forked: dict[tuple[str, str], asyncio.Task[ForkError | None]] = {}
+        self._results: Once[tuple[str, str], CheckResult] = Once()
+        self._forked: Once[tuple[str, str], ForkError | None] = Once()
 
     async def result(self, docket: Docket, item: Item) -> CheckResult:
         """What the check says of the baseline. BaselineError when the baseline was not sound meanwhile."""
-        key = (docket.base, item.digest)
-        task = self._results.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            name = f"baseline result of {item.name}"
-            task = self._results[key] = asyncio.create_task(self._find(docket, item), name=name)
-        # One agent that is cancelled must not take the answer from the others.
-        return await asyncio.shield(task)
+        key, name = (docket.base, item.digest), f"baseline result of {item.name}"
+        return await self._results.get(key, lambda: self._find(docket, item), name=name)
 
     async def confirm(self, docket: Docket, items: Sequence[Item], services: Iterable[str]) -> dict[str, CheckResult]:
         """Ask once more, now, with `services` forked from the untouched code; results by name of item. A check that is
@@ -62,12 +58,8 @@ class BaselineBook:
     async def blame(self, base: str, error: ForkError) -> None:
         """Whose fault it is that a fork did not start. BaselineError where one of the base commit's own code does not
         start either (it wants a fixed port, or something that a fork may not reach): the change has no part in it."""
-        key = (base, error.service)
-        task = self._forked.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            name = f"fork of the untouched {error.service}"
-            task = self._forked[key] = asyncio.create_task(self._fork(base, error.service), name=name)
-        untouched = await asyncio.shield(task)
+        key, name = (base, error.service), f"fork of the untouched {error.service}"
+        untouched = await self._forked.get(key, lambda: self._fork(base, error.service), name=name)
         if untouched is not None:
             said = "".join(f"\n  | {line}" for line in untouched.log)
             raise BaselineError(
@@ -77,11 +69,8 @@ class BaselineBook:
             )
 
     async def aclose(self) -> None:
-        for task in (*self._results.values(), *self._forked.values()):
-            task.cancel()
-            await asyncio.wait([task])
-        self._results.clear()
-        self._forked.clear()
+        await self._results.aclose()
+        await self._forked.aclose()
 
     async def _find(self, docket: Docket, item: Item) -> CheckResult:
         kept = await self._store.get(docket.base, item.digest)

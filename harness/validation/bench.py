@@ -22,6 +22,7 @@ from pathspec import PathSpec, Pattern
 
 from harness.repository import Repository
 from harness.settings import Project, read_project
+from harness.validation.once import Once
 from harness.validation.results import digest
 from harness.validation.scope import protection
 from sandbox.confinement import Cage
@@ -99,19 +100,15 @@ class Benches:
 
     def __init__(self, repository: Repository, folder: Path) -> None:
         self._repository, self._folder = repository, folder
-        self._pristine: dict[str, asyncio.Task[_Pristine]] = {}
+        self._pristine: Once[str, _Pristine] = Once()
         self._backlogs: dict[str, Backlog] = {}
         self._mine: list[Path] = []
         self._hidden = (repository.root, repository.git.places.common, folder.parent)
 
     async def aclose(self) -> None:
-        for task in self._pristine.values():
-            task.cancel()
-        if self._pristine:
-            await asyncio.wait(self._pristine.values())
+        await self._pristine.aclose()
         for path in self._mine:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-        self._pristine.clear()
 
     async def docket(self, base: str, ticket: Ticket) -> Docket:
         """What judges the ticket. ConfigError or CheckoutError where the base commit does not hold it."""
@@ -129,7 +126,7 @@ class Benches:
             try:
                 await asyncio.to_thread(_copy_exactly, pristine, bench.folder)
             except TamperedError:
-                self._pristine.pop(base, None)
+                self._pristine.forget(base)
                 raise
             yield replace(bench, links=self._link(bench.folder, pristine.project))
 
@@ -160,10 +157,7 @@ class Benches:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
 
     async def _of(self, base: str) -> _Pristine:
-        task = self._pristine.get(base)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._pristine[base] = asyncio.create_task(self._check_out(base), name=f"bench of {base[:12]}")
-        return await asyncio.shield(task)
+        return await self._pristine.get(base, lambda: self._check_out(base), name=f"bench of {base[:12]}")
 
     async def _check_out(self, base: str) -> _Pristine:
         folder = self._folder / f"{base[:12]}-{secrets.token_hex(4)}"

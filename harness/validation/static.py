@@ -6,7 +6,6 @@ is not the change's fault.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from harness.confine import Finished, run, scrubbed_env
 from harness.settings import Project
 from harness.validation.bench import Benches
 from harness.validation.facts import StaticFacts
+from harness.validation.once import Once
 from harness.validation.results import Outcome
 from sandbox.confinement import Cage
 from sandbox.exchanges import redact
@@ -36,7 +36,7 @@ class StaticChecks:
 
     def __init__(self, benches: Benches) -> None:
         self._benches = benches
-        self._bases: dict[tuple[str, str], asyncio.Task[_Answer]] = {}
+        self._bases: Once[tuple[str, str], _Answer] = Once()
 
     async def check(self, project: Project, base: str, commit: str) -> tuple[tuple[StaticFacts, ...], str]:
         """What they say of the commit, and the output of those that speak against it."""
@@ -63,22 +63,14 @@ class StaticChecks:
         return "\n\n".join(said) or "no static checks are configured"
 
     async def aclose(self) -> None:
-        for task in self._bases.values():
-            task.cancel()
-        if self._bases:
-            await asyncio.wait(self._bases.values())
-        self._bases.clear()
+        await self._bases.aclose()
 
     async def _on_base(self, project: Project, base: str, command: str) -> _Answer:
-        task = self._bases.get((base, command))
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            asking = self._ask_base(project, base, command)
-            task = self._bases[base, command] = asyncio.create_task(asking, name=f"static check of {base[:12]}")
-        return await asyncio.shield(task)
+        async def ask() -> _Answer:
+            async with self._benches.exhibit(base, project) as bench:
+                return await _ask(command, bench.folder, bench.scratch, bench.cage(network=False))
 
-    async def _ask_base(self, project: Project, base: str, command: str) -> _Answer:
-        async with self._benches.exhibit(base, project) as bench:
-            return await _ask(command, bench.folder, bench.scratch, bench.cage(network=False))
+        return await self._bases.get((base, command), ask, name=f"static check of {base[:12]}")
 
 
 async def _ask(command: str, folder: Path, scratch: Path, cage: Cage) -> _Answer:
