@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -44,16 +44,12 @@ class BaselineBook:
         """Ask once more, now, with `services` forked from the untouched code; results by name of item. A check that is
         green then was not turned by the change: somebody left data behind that made it red or makes it green, or a
         process that has just begun is all it takes."""
-        name = f"untouched-{secrets.token_hex(6)}"
         ttl_s = _FORK_TTL_S + sum(item.check.timeout for item in items)
-        sandbox = await self._driver.create(name, ttl_s=ttl_s)
-        try:
+        async with self._sandbox("untouched", ttl_s=ttl_s) as sandbox:
             # What the untouched code cannot be forked from is asked as it runs in the baseline.
             with contextlib.suppress(ForkError):
-                sandbox = await self._driver.fork(name, {one: Source(commit=docket.base) for one in services})
+                sandbox = await self._driver.fork(sandbox.name, {one: Source(commit=docket.base) for one in services})
             return {item.name: await self._asked_in(sandbox, docket, item) for item in items}
-        finally:
-            await asyncio.shield(self._driver.delete(name))
 
     async def blame(self, base: str, error: ForkError) -> None:
         """Whose fault it is that a fork did not start. BaselineError where one of the base commit's own code does not
@@ -99,12 +95,8 @@ class BaselineBook:
         return result
 
     async def _once(self, docket: Docket, item: Item) -> CheckResult:
-        name = f"baseline-{item.digest[:8]}-{secrets.token_hex(4)}"
-        sandbox = await self._driver.create(name, ttl_s=item.check.timeout + _TTL_MARGIN_S)
-        try:
+        async with self._sandbox(f"baseline-{item.digest[:8]}", ttl_s=item.check.timeout + _TTL_MARGIN_S) as sandbox:
             return await self._asked_in(sandbox, docket, item)
-        finally:
-            await self._driver.delete(name)
 
     async def _asked_in(self, sandbox: Sandbox, docket: Docket, item: Item) -> CheckResult:
         since = await self._driver.cursor()
@@ -121,15 +113,21 @@ class BaselineBook:
 
     async def _fork(self, base: str, service: str) -> ForkError | None:
         await sound_baseline(self._driver, base)
-        name = f"baseline-{service}-{secrets.token_hex(4)}"
-        await self._driver.create(name, ttl_s=_FORK_TTL_S)
-        try:
-            await self._driver.fork(name, {service: Source(commit=base)})
-        except ForkError as error:
-            return error
-        finally:
-            await asyncio.shield(self._driver.delete(name))
+        async with self._sandbox(f"baseline-{service}", ttl_s=_FORK_TTL_S) as sandbox:
+            try:
+                await self._driver.fork(sandbox.name, {service: Source(commit=base)})
+            except ForkError as error:
+                return error
         return None
+
+    @contextlib.asynccontextmanager
+    async def _sandbox(self, kind: str, *, ttl_s: float) -> AsyncIterator[Sandbox]:
+        """A sandbox for one question, deleted when it is answered, or cannot be."""
+        sandbox = await self._driver.create(f"{kind}-{secrets.token_hex(6)}", ttl_s=ttl_s)
+        try:
+            yield sandbox
+        finally:
+            await asyncio.shield(self._driver.delete(sandbox.name))
 
 
 async def sound_baseline(driver: Driver, base: str) -> Baseline:
