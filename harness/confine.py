@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -30,7 +29,7 @@ from types import MappingProxyType
 from typing import Final
 
 from harness.supervision import MARK, Capture, Reaper, pump
-from sandbox.confinement import Cage, caged, filter_fd, scrubbed
+from sandbox.confinement import Cage, caged, executable, filter_fd, scrubbed
 
 NOT_STARTED: Final = 127
 """The code of a command that could not be started, as shells have it."""
@@ -142,11 +141,8 @@ class _Command:
     def _problem(self) -> str | None:
         if not self._cwd.is_dir():
             return f"{self._cwd}: no such folder to run {self._argv[0]!r} in"
-        name = self._argv[0]
-        # execvp looks below the folder of the command, not ours.
-        path = str(self._cwd / name) if "/" in name else name
-        if shutil.which(path, path=self._env.get("PATH", os.defpath)) is None:
-            return f"{name}: command not found"
+        if executable(self._argv[0], self._cwd, self._env) is None:
+            return f"{self._argv[0]}: command not found"
         return None
 
     def _start(self) -> subprocess.Popen[bytes]:

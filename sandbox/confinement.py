@@ -83,6 +83,12 @@ def build_caches(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def executable(name: str, cwd: Path, env: Mapping[str, str]) -> str | None:
+    """The program that `name` is to a command in `cwd` with `env`; None where there is none that may be executed."""
+    # execvp looks below the folder of the command, not ours.
+    return shutil.which(str(cwd / name) if "/" in name else name, path=env.get("PATH", os.defpath))
+
+
 @cache
 def confinement() -> Literal["bubblewrap", "none"]:
     """What a `Cage` is made of here: bubblewrap where it is installed and the kernel lets it work."""

@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -19,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from sandbox.confinement import Cage, caged, confinement, filter_fd
+from sandbox.confinement import Cage, caged, confinement, executable, filter_fd
 from sandbox.local.guard import Guard
 from sandbox.local.logfile import LogFile
 
@@ -196,9 +195,7 @@ class Process:
 
 def _must_be_executable(name: str, cwd: Path, env: Mapping[str, str]) -> None:
     """Raise what starting the program outside of a cage would raise."""
-    path = str(cwd / name) if "/" in name else name
-    if shutil.which(path, path=env.get("PATH", os.defpath)) is not None:
-        return
-    if "/" in name and os.path.exists(path):  # noqa: PTH110
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if executable(name, cwd, env) is None:
+        path = str(cwd / name) if "/" in name else name
+        reason = errno.EACCES if "/" in name and os.path.exists(path) else errno.ENOENT  # noqa: PTH110
+        raise OSError(reason, os.strerror(reason), path)
