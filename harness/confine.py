@@ -29,7 +29,7 @@ from types import MappingProxyType
 from typing import Final
 
 from harness.supervision import MARK, Capture, Reaper, pump
-from sandbox.confinement import Cage, caged, executable, filter_fd, scrubbed
+from sandbox.confinement import Cage, caged, executable, scrubbed
 
 NOT_STARTED: Final = 127
 """The code of a command that could not be started, as shells have it."""
@@ -148,27 +148,19 @@ class _Command:
     def _start(self) -> subprocess.Popen[bytes]:
         # The reaper first: we may be killed in any moment after the command has begun.
         reaper = _reaper()
-        argv, filtering = self._argv, None
-        if self._cage is not None:
-            filtering = filter_fd(self._cage)
-            argv = caged(argv, self._cwd, self._cage, filter_fd=filtering)
-        try:
-            with self._lock:
-                if self._killed:
-                    raise OSError("cancelled before it began")
-                self._process = subprocess.Popen(
-                    argv,
-                    cwd=self._cwd,
-                    env={**self._env, MARK: reaper.mark},
-                    stdin=subprocess.DEVNULL if self._stdin is None else subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=() if filtering is None else (filtering,),
-                    start_new_session=True,
-                )
-        finally:
-            if filtering is not None:
-                os.close(filtering)
+        with caged(self._argv, self._cwd, self._cage) as (argv, inherited), self._lock:
+            if self._killed:
+                raise OSError("cancelled before it began")
+            self._process = subprocess.Popen(
+                argv,
+                cwd=self._cwd,
+                env={**self._env, MARK: reaper.mark},
+                stdin=subprocess.DEVNULL if self._stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=inherited,
+                start_new_session=True,
+            )
         reaper.watch(self._process.pid)
         return self._process
 

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
-from sandbox.seccomp import filter_descriptor
+from sandbox.seccomp import filter_descriptors
 
 # Folders of a home that hold toolchains and nothing secret; they stay readable where the rest of the home is hidden.
 _TOOLCHAINS: Final = (".rustup", ".pyenv", ".nvm", ".asdf", ".sdkman", ".local/share/uv", ".local/share/mise", "go/pkg")
@@ -94,45 +95,41 @@ def confinement() -> Literal["bubblewrap", "none"]:
     """What a `Cage` is made of here: bubblewrap where it is installed and the kernel lets it work."""
     if not sys.platform.startswith("linux") or (program := shutil.which("bwrap")) is None:
         return "none"
-    descriptor = filter_descriptor()
-    inherited = () if descriptor is None else (descriptor,)
-    argv = [program, *_namespaces(network=False), *_base(), *_filtered(descriptor), "--", "/bin/sh", "-c", "exit 0"]
-    try:
-        probe = subprocess.run(argv, capture_output=True, timeout=10, check=False, pass_fds=inherited)
-    except (OSError, subprocess.TimeoutExpired):
-        return "none"
-    finally:
-        for one in inherited:
-            os.close(one)
+    begin = (program, *_namespaces(network=False), *_base())
+    with filter_descriptors() as filters:
+        argv = [*begin, *_with("--seccomp", filters), "--", "/bin/sh", "-c", "exit 0"]
+        try:
+            probe = subprocess.run(argv, capture_output=True, timeout=10, check=False, pass_fds=filters)
+        except (OSError, subprocess.TimeoutExpired):
+            return "none"
     return "bubblewrap" if probe.returncode == 0 else "none"
 
 
-def filter_fd(cage: Cage) -> int | None:
-    """What `caged` wants as `filter_fd`, to be inherited by the command and closed by the caller; None where there is
-    nothing to filter."""
-    return filter_descriptor() if cage.network and confinement() == "bubblewrap" else None
-
-
+@contextmanager
 def caged(
-    argv: Sequence[str], cwd: Path, cage: Cage, *, filter_fd: int | None, status_fd: int | None = None
-) -> tuple[str, ...]:
-    """`argv` as bubblewrap runs it inside of `cage`; unchanged where there is no bubblewrap.
+    argv: Sequence[str], cwd: Path, cage: Cage | None, *, status_fd: int | None = None
+) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """`argv` as bubblewrap runs it inside of `cage`, and the descriptors that it must inherit, to be started before the
+    block ends; unchanged, with none, where there is no cage or no bubblewrap.
 
-    Into the inherited descriptor `status_fd` bubblewrap writes JSON objects, a line each; the first has `child-pid`,
-    the process whose end is the end of everything inside."""
-    program = shutil.which("bwrap") if confinement() == "bubblewrap" else None
-    if program is None:
-        return tuple(argv)
+    Into the caller's `status_fd` bubblewrap writes JSON objects, a line each; the first has `child-pid`, the process
+    whose end is the end of everything inside."""
+    program = shutil.which("bwrap") if cage is not None and confinement() == "bubblewrap" else None
+    if cage is None or program is None:
+        yield tuple(argv), ()
+        return
     mounts = [part for _, part in sorted(_mounts(cage), key=lambda mount: len(mount[0].parts))]
     flat = [word for part in mounts for word in part]
     inside = ["--setenv", "TMPDIR", "/tmp", "--chdir", str(cwd.resolve())]
-    status = [] if status_fd is None else ["--json-status-fd", str(status_fd)]
-    outside = [*status, *_filtered(filter_fd)]
-    return (program, *_namespaces(network=cage.network), *_base(), *flat, *inside, *outside, "--", *argv)
+    status = () if status_fd is None else (status_fd,)
+    with filter_descriptors() if cage.network else nullcontext(()) as filters:
+        outside = [*_with("--json-status-fd", status), *_with("--seccomp", filters)]
+        whole = (program, *_namespaces(network=cage.network), *_base(), *flat, *inside, *outside, "--", *argv)
+        yield whole, (*status, *filters)
 
 
-def _filtered(descriptor: int | None) -> list[str]:
-    return [] if descriptor is None else ["--seccomp", str(descriptor)]
+def _with(option: str, descriptors: tuple[int, ...]) -> list[str]:
+    return [word for descriptor in descriptors for word in (option, str(descriptor))]
 
 
 def _namespaces(*, network: bool) -> list[str]:

@@ -12,6 +12,8 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 # https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html; the numbers are linux/audit.h's, those of
@@ -52,15 +54,20 @@ def filter_program() -> bytes | None:
     return b"".join(_packed(place, *step) for place, step in enumerate(steps))
 
 
-def filter_descriptor() -> int | None:
-    """A descriptor from which bubblewrap reads the program, to be handed to it and closed; None where there is none."""
+@contextmanager
+def filter_descriptors() -> Iterator[tuple[int, ...]]:
+    """The descriptor from which bubblewrap reads the program, to be handed to it; none where there is no program."""
     program = filter_program()
     if program is None:
-        return None
+        yield ()
+        return
     reading, writing = os.pipe()
-    os.write(writing, program)
-    os.close(writing)
-    return reading
+    try:
+        os.write(writing, program)
+        os.close(writing)
+        yield (reading,)
+    finally:
+        os.close(reading)
 
 
 def _packed(place: int, code: int, if_true: int | None, if_false: int | None, value: int) -> bytes:

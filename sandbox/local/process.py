@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from sandbox.confinement import Cage, caged, confinement, executable, filter_fd
+from sandbox.confinement import Cage, caged, confinement, executable
 from sandbox.local.guard import Guard
 from sandbox.local.logfile import LogFile
 
@@ -57,34 +57,31 @@ class Process:
     ) -> Process:
         """Start `argv` in a session of its own, output into `log`; in `cage` where one can be made. OSError where it
         cannot be executed."""
-        status: int | None = None
+        status = theirs = None
         output = log.open()
-        inherited = [output]
         try:
             if cage is not None and confinement() == "bubblewrap":
                 _must_be_executable(argv[0], cwd, env)
                 status, theirs = os.pipe()
-                inherited.append(theirs)
-                if (filtering := filter_fd(cage)) is not None:
-                    inherited.append(filtering)
-                argv = caged(argv, cwd, cage, filter_fd=filtering, status_fd=theirs)
-            popen = subprocess.Popen(
-                argv,
-                cwd=cwd,
-                env=dict(env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=inherited[1:],
-                start_new_session=True,
-            )
+            with caged(argv, cwd, cage, status_fd=theirs) as (command, inherited):
+                popen = subprocess.Popen(
+                    command,
+                    cwd=cwd,
+                    env=dict(env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=inherited,
+                    start_new_session=True,
+                )
         except BaseException:
             if status is not None:
                 os.close(status)
             raise
         finally:
-            for descriptor in inherited:
-                os.close(descriptor)
+            os.close(output)
+            if theirs is not None:
+                os.close(theirs)
         process = cls(popen, guard, log, status)
         try:
             guard.add(popen.pid)
