@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sandbox.sample import APP
 from tests.conftest import commit_all
 from tests.e2e.conftest import environment
+from tests.e2e.sample import sample_project
 from tests.e2e.small_disk import SmallDisk, small_disk
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
@@ -26,18 +26,8 @@ pytestmark = pytest.mark.timeout(600)
 
 SIZE_BYTES = 48 << 20
 KIB = 1024
-SERVICE = f"command: [{sys.executable}, app.py], ready: {{http: /healthz}}"
 FILES = {
-    "spurline.yaml": f"""\
-project: sample
-baseline:
-  entry: a
-  services:
-    a: {{cwd: a, {SERVICE}, env: {{NEXT: "${{host:b}}:${{port:b}}"}}}}
-    b: {{cwd: b, {SERVICE}}}
-agent: {{kind: rehearsal, max_iterations: 2}}
-""",
-    **{f"{name}/{file}": text for name in ("a", "b") for file, text in (("app.py", APP), ("word.txt", name))},
+    **sample_project({"a": "b", "b": None}, "agent: {kind: rehearsal, max_iterations: 2}\n"),
     "tickets/loud.md": """\
 ---
 id: loud

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +15,14 @@ import psutil
 import pytest
 
 from sandbox.sample import APP
+from tests.conftest import commit_all, git
+from tests.e2e.sample import sample_project
 from tests.processes import GRACE_S
 
 Spurline = Callable[..., Any]
 
-RUN = f"command: [{sys.executable}, app.py], ready: {{http: /healthz}}"
-CALLS_B = 'env: {NEXT: "${host:b}:${port:b}"}'
-CALLS_C = 'env: {NEXT: "${host:c}:${port:c}"}'
-SETTINGS = f"""\
-project: sample
-baseline:
-  entry: a
-  services:
-    a: {{cwd: a, {RUN}, {CALLS_B}}}
-    b: {{cwd: b, {RUN}, {CALLS_C}}}
-    c: {{cwd: c, {RUN}}}
-    old: {{cwd: old, {RUN}, {CALLS_C}}}
-"""
 FORGETFUL = APP.replace('CARRIERS = ("baggage", "traceparent", "tracestate", "x-spurline-key")', "CARRIERS = ()")
+FILES = {**sample_project({"a": "b", "b": "c", "c": None, "old": "c"}), "old/app.py": FORGETFUL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +36,19 @@ class Shop:
     endless: str
 
 
-def git(root: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=T", "-c", "user.email=t@example.invalid")
-    command = ["git", *identity, *arguments]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
-
-
 def commit(root: Path, path: str, text: str) -> str:
     (root / path).write_text(text)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", path)
-    return git(root, "rev-parse", "HEAD")
+    return commit_all(root, path)
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, spurline: Spurline) -> Iterator[Shop]:
     root = tmp_path_factory.mktemp("hand") / "repo"
-    for name in ("a", "b", "c", "old"):
-        (root / name).mkdir(parents=True)
-        (root / name / "app.py").write_text(FORGETFUL if name == "old" else APP)
-        (root / name / "word.txt").write_text(name)
+    for path, text in FILES.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
     git(root, "init", "-q", "-b", "main")
-    base = commit(root, "spurline.yaml", SETTINGS)
+    base = commit_all(root, "base")
     changed = commit(root, "b/word.txt", "changed-b \x1b[2J\u202e")
     crashing = commit(root, "b/app.py", "print('brewing')\nraise RuntimeError('no more tea \x1b[31m')\n")
     endless = commit(root, "b/app.py", "import time\nprint('brewing', flush=True)\ntime.sleep(1000)\n")

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from anyio.from_thread import start_blocking_portal
 
 from harness.agents.rehearsal.recording import read_recordings
 from harness.agents.rehearsal.server import serve_rehearsal
-from sandbox.sample import APP
+from tests.e2e.sample import sample_project
 from tests.processes import end, wait_for
 
 Spurline = Callable[..., Any]
@@ -29,16 +28,9 @@ MakeRepo = Callable[[Mapping[str, str]], Path]
 pytestmark = pytest.mark.timeout(300)
 
 API_KEY = "sk-ant-not-for-any-file"
-SERVICE = f"command: [{sys.executable}, app.py], ready: {{http: /healthz}}"
-SETTINGS = f"""\
-project: sample
-baseline:
-  entry: a
-  services:
-    a: {{cwd: a, {SERVICE}, env: {{NEXT: "${{host:b}}:${{port:b}}"}}}}
-    b: {{cwd: b, {SERVICE}}}
-agent: {{kind: anthropic, max_iterations: 2}}
-limits: {{agents: 1}}
+SETTINGS = """\
+agent: {kind: anthropic, max_iterations: 2}
+limits: {agents: 1}
 """
 TICKET = """\
 ---
@@ -101,8 +93,7 @@ STORIES = ("louder", "asks", "stubborn")
 
 def sample(make_repo: MakeRepo, *tickets: str) -> Path:
     files = {
-        "spurline.yaml": SETTINGS,
-        **{f"{name}/{file}": text for name in ("a", "b") for file, text in (("app.py", APP), ("word.txt", name))},
+        **sample_project({"a": "b", "b": None}, SETTINGS),
         **{
             f"tickets/{ticket}.md": TICKET.format(id=ticket, word=f"{ticket[:4].upper()}", priority=-place)
             for place, ticket in enumerate(tickets)
