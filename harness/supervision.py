@@ -1,4 +1,4 @@
-"""The watching side of `harness.confine`: a command's pipes, its capped output, and the reaper of groups.
+"""The watching side of `harness.commands`: a command's pipes, its capped output, and the reaper of groups.
 
 Threads call these, one a command; nothing here knows an event loop.
 """

@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from harness.confine import Finished, run, scrubbed_env
+from harness.commands import Finished, run, scrubbed_env
 from harness.validation.junit import TestReport, read_junit
 from harness.validation.results import CheckResult, Outcome
 from harness.validation.targets import Target

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.confine import Finished, run, scrubbed_env
+from harness.commands import Finished, run, scrubbed_env
 from harness.settings import Project
 from harness.validation.bench import Benches
 from harness.validation.facts import StaticFacts

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.confine import run, scrubbed_env
+from harness.commands import run, scrubbed_env
 from harness.repository import Repository
 from harness.settings import read_project
 from harness.validation.bench import Benches, TamperedError

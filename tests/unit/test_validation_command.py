@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.confine import Finished
+from harness.commands import Finished
 from harness.validation.command import interpret, run_command
 from harness.validation.junit import TestReport, read_junit
 from harness.validation.results import CheckResult, FailingTest

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 
 from harness.agents.anthropic import search
 from harness.agents.anthropic.tools import Answer, Tool, fit, misfit
-from harness.confine import run, scrubbed_env
+from harness.commands import run, scrubbed_env
 
 _GREP_TIMEOUT_S: Final = 30.0
 _DESCRIPTIONS: Final = {

@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import Field
 
 from harness.agents.anthropic.tools import Tool, ToolInput, own_tool
-from harness.confine import Finished, run, scrubbed_env
+from harness.commands import Finished, run, scrubbed_env
 from sandbox.confinement import Cage
 
 _DEFAULT_TIMEOUT_MS: Final = 120_000

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import confine
-from harness.confine import Finished, run, scrubbed_env
+from harness import commands
+from harness.commands import Finished, run, scrubbed_env
 from sandbox.confinement import Cage, confinement
 
 caged_only = pytest.mark.skipif(confinement() == "none", reason="bubblewrap is missing or not allowed here")
@@ -116,13 +116,13 @@ async def test_cancelling_the_caller_kills_the_command(tmp_path: Path, cage: Cag
 
 
 def start_harness(script: str, folder: Path) -> subprocess.Popen[bytes]:
-    ours = str(Path(confine.__file__).parents[1])
+    ours = str(Path(commands.__file__).parents[1])
     return subprocess.Popen([sys.executable, "-c", script], cwd=folder, env={**os.environ, "PYTHONPATH": ours})
 
 
 async def test_when_we_are_killed_the_group_dies_too(tmp_path: Path) -> None:
     harness = (
-        "import asyncio, sys; from pathlib import Path; from harness.confine import run, scrubbed_env\n"
+        "import asyncio, sys; from pathlib import Path; from harness.commands import run, scrubbed_env\n"
         "script = 'sleep 600 & echo $$ $! > pids; wait'\n"
         "asyncio.run(run(['bash', '-c', script], cwd=Path.cwd(), env=scrubbed_env(), timeout_s=600, cage=None))"
     )
@@ -140,7 +140,7 @@ async def test_when_we_are_killed_the_group_dies_too(tmp_path: Path) -> None:
 async def test_when_we_are_killed_before_the_reaper_was_told_the_command_dies_too(tmp_path: Path) -> None:
     harness = (
         "import asyncio, time; from pathlib import Path\n"
-        "from harness import supervision; from harness.confine import run, scrubbed_env\n"
+        "from harness import supervision; from harness.commands import run, scrubbed_env\n"
         "supervision.Reaper.watch = lambda reaper, group: time.sleep(600)\n"
         "script = 'setsid sleep 600 & echo $$ $! > pids; wait'\n"
         "asyncio.run(run(['bash', '-c', script], cwd=Path.cwd(), env=scrubbed_env(), timeout_s=600, cage=None))"
