@@ -76,6 +76,8 @@ class Floor:
     async def work(self, **said: Any) -> dict[str, Ending]:
         supervisor = await self.begin(**said)
         endings = await supervisor.work(self.tickets)
+        for breaker in self.breakers.values():
+            await breaker.aclose()
         assert [ending.ticket for ending in endings] == [ticket.id for ticket in self.tickets]
         return {ending.ticket: ending for ending in endings}
 
