@@ -46,12 +46,18 @@ class Board:
     expected: int = 0
     agents: Mapping[str, AgentLine] = field(default_factory=dict)
     cost_usd: float = 0.0
+    held: Mapping[str, str] = field(default_factory=dict)
+    """What everything waits for, and why."""
 
     def fold(self, event: Event) -> Board:
         """The board after `event`."""
         board = self
         if event.kind == "run.started":
             board = replace(board, run=event.run, began=event.at, expected=_count(event.data.get("tickets")))
+        if event.kind == "run.resumed":
+            board = replace(board, run=event.run, began=event.at, **_known(event))
+        if event.kind in ("fleet.held", "fleet.free"):
+            board = replace(board, held=_fold_held(board.held, event))
         if event.ticket is not None:
             line = _fold_line(board.agents.get(event.ticket, AgentLine(event.ticket, since=event.at)), event)
             board = replace(board, agents={**board.agents, event.ticket: line})
@@ -78,6 +84,20 @@ class Board:
         working = [line for line in self.agents.values() if line.working]
         latest = sorted(working, key=lambda line: line.moved, reverse=True)[: max(0, limit)]
         return tuple(sorted(latest, key=lambda line: line.ticket))
+
+
+def _known(event: Event) -> dict[str, Any]:
+    """Where the tickets of a run stand that goes on."""
+    tickets = event.data.get("tickets")
+    states = {str(name): str(state) for name, state in tickets.items()} if isinstance(tickets, dict) else {}
+    begun = {name: AgentLine(name, state, since=event.at) for name, state in states.items() if state != "queued"}
+    return {"expected": len(states), "agents": begun}
+
+
+def _fold_held(held: Mapping[str, str], event: Event) -> dict[str, str]:
+    by = _text(event.data.get("by"))
+    rest = {name: why for name, why in held.items() if name != by}
+    return {**rest, by: _text(event.data.get("reason"))} if event.kind == "fleet.held" else rest
 
 
 def _fold_line(line: AgentLine, event: Event) -> AgentLine:
@@ -131,6 +151,18 @@ def log_line(event: Event) -> str | None:
             return f"run {event.run} ended"
         case "run.interrupted":
             return f"run {event.run} was interrupted"
+        case "run.resumed":
+            return f"run {event.run} goes on"
+        case "fleet.held":
+            return f"everything waits for the {_text(data.get('by'))}{reason}"
+        case "fleet.free":
+            return f"the {_text(data.get('by'))} is well again after {_number(data.get('seconds')):.1f} s"
+        case "agent.fault":
+            return f"{who}a fault of the environment, to be tried again{reason}"
+        case "agent.nudged":
+            return f"{who}nudged{reason}"
+        case "sandbox.gone":
+            return f"{who}its sandbox is gone and forked anew"
         case "baseline.ready":
             return f"the baseline is ready, version {_text(data.get('version'))[:12]}"
         case "baseline.fault":

@@ -99,7 +99,8 @@ def view(board: Board, now: float, console: Console) -> RenderableType:
     width = console.width
     rows = max(1, min(_ROWS, console.height - _OTHER_LINES))
     shown = board.moving(rows)
-    lines = [_head(board, now), _totals(board), *(_row(line, now, width) for line in shown)]
+    held = [_line(_cut(f"waiting for the {by}: {why}", width), "yellow") for by, why in board.held.items()]
+    lines = [_head(board, now), _totals(board), *held, *(_row(line, now, width) for line in shown)]
     more = sum(line.working for line in board.agents.values()) - len(shown)
     if more > 0:
         lines.append(_line(f"… and {more} more at work", "dim"))

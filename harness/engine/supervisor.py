@@ -174,7 +174,9 @@ class Supervisor:
             if self._stopping.get(ticket) in ("cancelled", "lost"):
                 continue
             if "cancelled" in (self._wish, wished):
-                self._break_off(ticket, "cancelled")
+                # What is being handed over is: it cannot be taken back.
+                if self._standings[ticket].state != "submitting":
+                    self._break_off(ticket, "cancelled")
             elif "paused" in (self._wish, wished):
                 self._stopping[ticket] = "paused"
             else:

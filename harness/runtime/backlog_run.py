@@ -146,7 +146,7 @@ async def resume_run(
 
         if agents is not None:
             place = replace(place, options=replace(place.options, agents=agents))
-        return await place.worked(console, Event("run.resumed", place.row.id), before=begin)
+        return await place.worked(console, await place.goes_on(), before=begin)
 
 
 async def join_run(project: Project, name: str, console: Console, *, agents: int | None = None) -> RunResult:
@@ -158,7 +158,7 @@ async def join_run(project: Project, name: str, console: Console, *, agents: int
     async with _found(project, name) as (place, _):
         if agents is not None:
             place = replace(place, options=replace(place.options, agents=agents))
-        return await place.worked(console, Event("run.resumed", place.row.id), before=nothing, leads=False)
+        return await place.worked(console, await place.goes_on(), before=nothing, leads=False)
 
 
 @asynccontextmanager
@@ -200,6 +200,13 @@ class _Place:
     def changed(self, settings: Settings) -> _Place:
         """With as much of other settings as a run may take over."""
         return replace(self, project=replace(self.project, settings=_with(self.project.settings, settings)))
+
+    async def goes_on(self) -> Event:
+        """The first event of whoever takes part in a run that was begun earlier."""
+        from harness.store.runs import Runs
+
+        agents = await Runs(self.database).agents(self.row.id)
+        return Event("run.resumed", self.row.id, None, {"tickets": {agent.ticket: agent.state for agent in agents}})
 
     async def worked(
         self, console: Console, first: Event, *, before: Callable[[], Any], leads: bool = True
