@@ -9,6 +9,7 @@ from harness.engine.gates import Gate, Urgency, Waited
 
 NAMES: Final = ("agents", "model_calls", "sandboxes", "deletions", "forks", "checks")
 """The limits that can be changed while a run goes on, as `spurline.yaml` names them."""
+_OF_A_MACHINE: Final = ("sandboxes", "deletions", "forks", "checks")
 
 
 class CallLimit(Protocol):
@@ -18,7 +19,8 @@ class CallLimit(Protocol):
 
 
 class Limits:
-    """The gates of one worker. Where several share a run each takes its part of what the run may."""
+    """The limits of one worker. Agents and the model's calls are limited for a run: several workers part them among
+    them. What starts and runs is limited for a machine, so each worker has all of that."""
 
     def __init__(
         self,
@@ -29,24 +31,36 @@ class Limits:
         urgency: Urgency,
         waited: Waited,
         changed: Callable[[Mapping[str, int]], None] = lambda limits: None,
+        own_agents: int | None = None,
     ) -> None:
-        """`said` has each of NAMES; `changed` is told all limits whenever one changes."""
+        """`said` has each of NAMES; `changed` is told all limits whenever one changes. `own_agents`: as many as this
+        worker was told to work on, whatever its part would be."""
         self.ticket_s = ticket_s
         self._said, self._calls, self._changed = {name: said[name] for name in NAMES}, calls, changed
-        self.agents = self._said["agents"]
-        self.gates = {
-            name: Gate(name, self._said[name], urgency=urgency, waited=waited)
-            for name in ("sandboxes", "deletions", "forks", "checks")
-        }
-        self._calls.limit = self._said["model_calls"]
+        self._own_agents, self._workers = own_agents, 1
+        self.gates = {name: Gate(name, self._said[name], urgency=urgency, waited=waited) for name in _OF_A_MACHINE}
+        self._apply()
 
-    def change(self, wanted: Mapping[str, int]) -> None:
-        """Take over limits that were changed; the others stay."""
+    @property
+    def agents(self) -> int:
+        """How many tickets this worker may work on at once."""
+        return self._own_agents or _part(self._said["agents"], self._workers)
+
+    def change(self, wanted: Mapping[str, int], workers: int = 1) -> None:
+        """Take over limits that were changed (the others stay), and how many workers there are."""
         said = {**self._said, **{name: limit for name, limit in wanted.items() if name in NAMES}}
-        if said == self._said:
-            return
-        self._said = said
-        self.agents, self._calls.limit = said["agents"], said["model_calls"]
+        news, self._said, self._workers = said != self._said, said, max(workers, 1)
+        if "agents" in wanted:
+            self._own_agents = None
+        self._apply()
+        if news:
+            self._changed(said)
+
+    def _apply(self) -> None:
+        self._calls.limit = _part(self._said["model_calls"], self._workers)
         for name, gate in self.gates.items():
-            gate.limit = said[name]
-        self._changed(said)
+            gate.limit = self._said[name]
+
+
+def _part(limit: int, workers: int) -> int:
+    return max(1, -(-limit // workers))

@@ -157,8 +157,8 @@ class Supervisor:
         """Read what the user wants; and where tickets stand, when somebody else may have moved them."""
         wishes = await self._claims.wishes()
         shared, self._shared = self._shared, wishes.workers > 1
-        if wishes.revision != self._revision:
-            self._limits.change(json.loads(wishes.limits))
+        if wishes.revision != self._revision or self._shared or shared:
+            self._limits.change(json.loads(wishes.limits), wishes.workers)
         if wishes.revision != self._revision or self._shared or shared:
             before = dict(self._standings)
             read = {one.ticket: one for one in await self._claims.standings()}

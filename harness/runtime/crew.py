@@ -72,7 +72,8 @@ async def crew(
             before_call=before_call,
         )
         limits = Limits(
-            {**_said(wanted), **({"agents": agents} if agents else {})},
+            _said(wanted),
+            own_agents=agents,
             calls=budget,
             ticket_s=wanted.ticket_minutes * 60,
             urgency=urgency,

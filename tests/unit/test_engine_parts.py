@@ -1,0 +1,214 @@
+"""The supervisor's parts: limits that workers share, the clock of a ticket, what is started next, breakers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.engine.breakers import Breaker
+from harness.engine.clock import TicketClock
+from harness.engine.gates import Gate
+from harness.engine.limits import NAMES, Limits
+from harness.engine.outlook import WAITS, look_ahead, urgency
+from harness.store.claims import Standing
+from tasks.states import FINAL_STATES, WORKING_STATES
+from tests.unit.memory_ports import ticket
+
+
+def limits(changes: list[Mapping[str, int]] | None = None, own: int | None = None) -> tuple[Limits, Gate]:
+    calls = Gate("model_calls", 1)
+    told = changes if changes is not None else []
+    said = {"agents": 100, "model_calls": 40, "sandboxes": 16, "deletions": 16, "forks": 8, "checks": 8}
+    return (
+        Limits(
+            said,
+            calls=calls,
+            ticket_s=60,
+            urgency=lambda _: 0.0,
+            waited=lambda *_: None,
+            changed=told.append,
+            own_agents=own,
+        ),
+        calls,
+    )
+
+
+def test_workers_part_what_a_run_may_and_not_what_a_machine_may() -> None:
+    changes: list[Mapping[str, int]] = []
+    of_one, calls = limits(changes)
+    assert (of_one.agents, calls.limit, of_one.gates["forks"].limit) == (100, 40, 8)
+    of_one.change({}, workers=3)
+    assert (of_one.agents, calls.limit, of_one.gates["forks"].limit) == (34, 14, 8)
+    assert changes == []
+    of_one.change({"agents": 10, "forks": 2, "nonsense": 7}, workers=1)
+    assert (of_one.agents, calls.limit, of_one.gates["forks"].limit) == (10, 40, 2)
+    assert [sorted(change) for change in changes] == [sorted(NAMES)]
+
+
+def test_what_a_worker_was_told_holds_until_the_run_is_told_otherwise() -> None:
+    of_one, _ = limits(own=7)
+    assert of_one.agents == 7
+    of_one.change({}, workers=2)
+    assert of_one.agents == 7
+    of_one.change({"agents": 60}, workers=2)
+    assert of_one.agents == 30
+
+
+async def test_a_clock_counts_what_was_worked_before_and_not_what_was_waited_for() -> None:
+    clock = TicketClock(60, worked_s=10)
+    assert clock.worked_s == 10
+    async with clock:
+        with clock.standing():
+            at_first = clock.worked_s
+            await asyncio.sleep(0.05)
+            assert clock.worked_s == at_first
+        assert at_first >= 10
+        assert clock.worked_s < 10.04
+
+
+async def test_a_clock_that_is_over_ends_its_block() -> None:
+    clock = TicketClock(0.02)
+    with pytest.raises(TimeoutError):
+        async with clock:
+            await asyncio.sleep(30)
+    assert clock.expired
+    with pytest.raises(TimeoutError):
+        clock.stand_still()
+
+
+async def test_a_clock_that_stands_still_ends_nothing_and_goes_on_after() -> None:
+    clock = TicketClock(0.05)
+
+    async def work() -> None:
+        async with clock:
+            with clock.standing():
+                await asyncio.sleep(0.1)
+            assert not clock.expired
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError):
+        await work()
+    other = TicketClock(0.02)
+    async with other:
+        other.stand_still()
+        await asyncio.sleep(0.06)
+    assert not other.expired
+
+
+def standing(name: str, state: str = "queued", **fields: object) -> Standing:
+    plain = Standing(name, state, "", 1, None, 0.0, 0, 0.0, 0, False)
+    return replace(plain, **fields)  # type: ignore[arg-type]  # the tests name the fields
+
+
+def test_what_is_begun_comes_first_then_priority_then_the_backlog() -> None:
+    tickets = [ticket("a"), ticket("b", priority=2), ticket("c"), ticket("d"), ticket("e")]
+    standings = {
+        "a": standing("a"),
+        "b": standing("b"),
+        "c": standing("c", "validating", iterations=1),
+        "d": standing("d", "paused", iterations=3),
+        "e": standing("e", "generating", holder="w"),
+    }
+    outlook = look_ahead(tickets, standings, wish="", now=0.0)
+    assert outlook.ready == ("d", "c", "b", "a")
+    assert not outlook.held
+    assert not outlook.over
+
+
+def test_each_that_is_not_started_has_its_reason() -> None:
+    tickets = [ticket("a"), ticket("b", depends=("a",)), ticket("c", depends=("x",)), ticket("d"), ticket("e")]
+    standings = {
+        "a": standing("a", "generating", holder="w"),
+        "b": standing("b"),
+        "c": standing("c", wish="paused"),
+        "d": standing("d", not_before=10.0),
+        "e": standing("e", wish="cancelled"),
+    }
+    outlook = look_ahead(tickets, standings, wish="", now=5.0)
+    assert outlook.held == {
+        "b": "depends on 'a', which has not ended",
+        "c": "paused by the user",
+        "d": "waits a while after a fault of the environment",
+    }
+    assert outlook.doomed == {"e": "cancelled by the user"}
+    everything = look_ahead(tickets, standings, wish="paused", now=50.0)
+    assert set(everything.held.values()) == {"paused by the user"}
+    assert WAITS not in everything.held.values()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((*WORKING_STATES, *FINAL_STATES)),
+            st.sampled_from(("", "paused", "cancelled")),
+            st.booleans(),
+            st.sets(st.integers(0, 7), max_size=2),
+        ),
+        max_size=8,
+    ),
+    st.sampled_from(("", "paused", "cancelled")),
+)
+def test_every_ticket_is_in_exactly_one_place(rows: list[tuple[str, str, bool, set[int]]], wish: str) -> None:
+    tickets = [
+        ticket(f"t{number}", depends=tuple(f"t{other}" for other in sorted(depends) if other < number))
+        for number, (_, _, _, depends) in enumerate(rows)
+    ]
+    standings = {
+        f"t{number}": standing(f"t{number}", state, wish=own, holder="w" if held and state in WORKING_STATES else None)
+        for number, (state, own, held, _) in enumerate(rows)
+    }
+    outlook = look_ahead(tickets, standings, wish=wish, now=0.0)
+    ended = [name for name, one in standings.items() if one.state in FINAL_STATES]
+    at_work = [name for name, one in standings.items() if one.holder is not None]
+    assert sorted([*outlook.ready, *outlook.held, *outlook.doomed, *ended, *at_work]) == sorted(standings)
+    assert outlook.over == (len(ended) == len(standings))
+    for name in outlook.ready:
+        (one,) = [each for each in tickets if each.id == name]
+        assert all(standings[wanted].state == "verified" for wanted in one.depends)
+
+
+def test_a_ticket_near_its_end_is_more_urgent() -> None:
+    assert urgency(standing("a", "submitting", iterations=1)) > urgency(standing("b", "generating", iterations=1))
+    assert urgency(standing("a", "generating", iterations=2)) > urgency(standing("b", "validating", iterations=1))
+
+
+async def test_a_breaker_is_told_once_however_many_meet_the_fault() -> None:
+    told: list[tuple[str, str | None]] = []
+    wrong: list[str | None] = ["still sick", None]
+
+    async def probe() -> str | None:
+        return wrong.pop(0)
+
+    breaker = Breaker("baseline", lambda name, why, _: told.append((name, why)), probe=probe, first_try_s=0.01)
+    await breaker.wait()
+    for _ in range(5):
+        breaker.trip("sick")
+    assert breaker.reason == "sick"
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(breaker.wait() for _ in range(5)))
+    assert told == [("baseline", "sick"), ("baseline", None)]
+    assert breaker.open_s == 0
+    await breaker.aclose()
+
+
+async def test_who_waits_without_a_probe_tries_in_turn() -> None:
+    breaker = Breaker("model", lambda *_: None, first_try_s=0.01, longest_try_s=0.3)
+    breaker.trip("529")
+    through: list[int] = []
+
+    async def wait(number: int) -> None:
+        await breaker.wait()
+        through.append(number)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(wait(number))
+        await asyncio.sleep(0.1)
+        assert len(through) == 1
+        breaker.mend()
+    assert sorted(through) == [0, 1, 2]
