@@ -142,7 +142,8 @@ class Supervisor:
                 await self._look()
                 outlook = look_ahead(tickets, self._standings, wish=self._wish, now=time.time())
                 self._stop_if_hopeless()
-                if outlook.over or (self._draining and not self._tasks):
+                # Whoever has ended may still be letting go.
+                if (outlook.over or self._draining) and not self._tasks:
                     break
                 await self._obey(outlook)
                 pool.size = self._limits.agents
@@ -159,7 +160,6 @@ class Supervisor:
         shared, self._shared = self._shared, wishes.workers > 1
         if wishes.revision != self._revision or self._shared or shared:
             self._limits.change(json.loads(wishes.limits), wishes.workers)
-        if wishes.revision != self._revision or self._shared or shared:
             before = dict(self._standings)
             read = {one.ticket: one for one in await self._claims.standings()}
             # What moved here while it was read is known better here.
