@@ -215,7 +215,7 @@ class _Place:
         baseline is up, and may still refuse; `first` is the first event then."""
         from harness.engine.supervisor import Drained
         from harness.runtime.crew import crew
-        from harness.store.claims import Claims, anyone_works
+        from harness.store.claims import Claims
         from harness.store.journal import StoreJournal
 
         project, row = self.project, self.row
@@ -223,9 +223,7 @@ class _Place:
             driver = await stack.enter_async_context(connected(project))
             claims = Claims(self.database, row.id, leads=leads)
             await claims.refuse()
-            await stack.enter_async_context(
-                baseline_of(project, driver, row.base, console.narrate, in_use=lambda: anyone_works(self.database))
-            )
+            await stack.enter_async_context(baseline_of(project, driver, row.base, console.narrate))
             await before()
             await claims.begin()
             journal = StoreJournal(self.database, row.id, claims=claims)

@@ -49,7 +49,6 @@ async def check_commit(
 ) -> JudgedCommit:
     """Judge one commit against its base and write the record. Raises SpurlineError where it cannot be judged."""
     from harness.repository import Repository
-    from harness.store.claims import anyone_works
     from harness.store.documents import BaselineResults, Verdicts
     from harness.submission import SigningKey, write_record
     from harness.validation import LoopValidator, judge_commit
@@ -63,9 +62,7 @@ async def check_commit(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened_store(project))
         driver = await stack.enter_async_context(connected(project))
-        await stack.enter_async_context(
-            baseline_of(project, driver, base, narrate, in_use=lambda: anyone_works(database))
-        )
+        await stack.enter_async_context(baseline_of(project, driver, base, narrate))
         verdicts = Verdicts(database)
         validator = LoopValidator(driver, repository, project.state, BaselineResults(database), verdicts)
         await stack.enter_async_context(validator)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.runtime.starting import StartLog, brought_up
 from harness.settings import FILE_NAME, STATE_NAME, Project, read_project
 from sandbox.driver import Driver
-from tasks.errors import SandboxError, UsageError
+from tasks.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.repository import Repository
@@ -84,17 +84,10 @@ async def opened_store(project: Project) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def baseline_of(
-    project: Project,
-    driver: Driver,
-    commit: str,
-    narrate: Narrator,
-    *,
-    in_use: Callable[[], Awaitable[bool]],
-) -> AsyncIterator[None]:
-    """The baseline of this commit; started where it is not up. One that nobody brought up to stay is stopped when
-    nobody uses it any more: it has no sandbox, and is not `in_use`."""
-    if await driver.baseline() is None:
+async def baseline_of(project: Project, driver: Driver, commit: str, narrate: Narrator) -> AsyncIterator[None]:
+    """The baseline of this commit; started where it is not up, and stopped then when nobody else uses it."""
+    was_up = await driver.baseline() is not None
+    if not was_up:
         narrate(f"starting the baseline from commit {commit[:12]}")
         await brought_up(driver, project.system(), commit, StartLog(narrate), lease_s=project.settings.baseline.ttl)
     else:
@@ -102,12 +95,8 @@ async def baseline_of(
     try:
         yield
     finally:
-        # Where its keeper is gone by now, so is the baseline.
-        with suppress(SandboxError):
-            baseline = await driver.baseline()
-            leased = baseline is not None and baseline.lease_ends is not None
-            if leased and not await driver.list() and not await in_use():
-                await driver.down()
+        if not was_up and not await driver.list():
+            await driver.down()
 
 
 async def project_at(project: Project, repository: Repository, commit: str) -> Project:

@@ -290,13 +290,6 @@ class Claims:
         )
 
 
-async def anyone_works(database: Database) -> bool:
-    """Whether any process works on any run."""
-    query = select(WorkerRow).where(col(WorkerRow.ended_at).is_(None))
-    workers = await database.read(lambda session: session.exec(query).all())
-    return any(_lives(worker, time.time(), LEASE_S) for worker in workers)
-
-
 def _lives(worker: WorkerRow, now: float, lease_s: float) -> bool:
     if worker.host == _host():
         return _runs(worker.pid, worker.born)
