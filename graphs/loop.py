@@ -70,7 +70,8 @@ async def work_ticket(loop: TicketLoop, ports: Ports, run: str, ticket: str, att
     }
     begin = TicketState(run=run, ticket=ticket, attempt=attempt)
     known = await loop.aget_state(config) if loop.checkpointer else None
-    if known is not None and known.values and not known.next:
+    # A step whose result was kept and that has no checkpoint yet is not `next` any more, but still among the tasks.
+    if known is not None and known.values and not known.tasks:
         return cast(TicketState, known.values)
     state: dict[str, object] = await loop.ainvoke(
         None if known is not None and known.values else begin,

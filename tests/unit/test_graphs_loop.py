@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -266,6 +267,46 @@ async def test_killed_after_the_end_was_noted_says_the_same_end_again() -> None:
         await work_ticket(loop, fragile, "r1", "t1")
     await loop.ainvoke(None, place("t1"), context=ports, durability="sync")
     assert [state for state in world.journal.states["t1"] if state in FINAL_STATES] == ["verified"]
+
+
+class MortalSaver(InMemorySaver):
+    """Dies once, before or after it was called for the `times`th time."""
+
+    def __init__(self, method: str, when: str, times: int) -> None:
+        super().__init__()
+        self._method, self._when, self._left = method, when, times
+
+    async def aput(self, *given: Any, **named: Any) -> Any:
+        return await self._mortal("aput", super().aput(*given, **named))
+
+    async def aput_writes(self, *given: Any, **named: Any) -> None:
+        await self._mortal("aput_writes", super().aput_writes(*given, **named))
+
+    async def _mortal(self, method: str, doing: Coroutine[Any, Any, Any]) -> Any:
+        self._left -= method == self._method
+        last = method == self._method and self._left == 0
+        if last and self._when == "before":
+            doing.close()
+            raise Killed
+        done = await doing
+        if last:
+            raise Killed
+        return done
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("times", range(1, 9))
+@pytest.mark.parametrize("method", ["aput", "aput_writes"])
+async def test_killed_as_its_position_is_kept_it_goes_on(method: str, times: int, when: str) -> None:
+    world = World([ticket()])
+    loop = build_loop(MortalSaver(method, when, times))
+    with pytest.raises(Killed):
+        await work_ticket(loop, world.ports(), "r1", "t1")
+    state = await work_ticket(loop, world.ports(), "r1", "t1")
+    assert state["outcome"] == world.journal.states["t1"][-1] == "verified"
+    assert world.journal.states["t1"].count("verified") == 1
+    assert not world.out
+    assert not world.sandboxes
 
 
 def place(name: str) -> Any:
