@@ -7,8 +7,6 @@ no filter (Git LFS among them) is applied to them.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Final, Literal
 
 from harness.repository.git import Git, locate, make_own
 from harness.repository.lock import RepositoryLock
+from harness.repository.scratch import Scratch
 from harness.settings import FILE_NAME, STATE_NAME
 from tasks.errors import CheckoutError
 
@@ -41,7 +40,7 @@ class Repository:
         self.git = git
         self.root = git.places.top
         self.lock = RepositoryLock(state / "repository.lock")
-        self._scratch = state
+        self._scratch = state / "scratch"
 
     @classmethod
     async def open(cls, root: Path, *, settled: bool = True) -> Repository:
@@ -137,22 +136,23 @@ class Repository:
     async def export(self, commit: str, folder: Path) -> None:
         """Write the commit's whole tree below `folder`, which must not exist yet. No metadata is left anywhere."""
         folder.mkdir(parents=True, mode=0o700)
-        index = self._scratch / f"index.{uuid.uuid4().hex}"
+        scratch = Scratch.make(self._scratch, "index")
+        index = scratch.path / "index"
         try:
             await self.git.own("read-tree", commit, index=index)
             await self.git.own("checkout-index", "--all", "--quiet", f"--prefix={folder}/", index=index, tree=folder)
         finally:
-            index.unlink(missing_ok=True)
+            scratch.remove()
 
     @asynccontextmanager
     async def exported(self, commit: str) -> AsyncIterator[Path]:
         """The commit's tree in a folder that is gone after the block."""
-        folder = self._scratch / f"tree.{uuid.uuid4().hex}"
+        scratch = Scratch.make(self._scratch, "tree")
         try:
-            await self.export(commit, folder)
-            yield folder
+            await self.export(commit, scratch.path / "tree")
+            yield scratch.path / "tree"
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(scratch.remove)
 
     async def branch(self, name: str) -> str | None:
         """The commit that a branch points to, or None where there is no such branch."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import secrets
-import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from typing import Final
 from pathspec import PathSpec, Pattern
 
 from harness.repository import Repository
+from harness.repository.scratch import Scratch
 from harness.settings import Project, read_project
 from harness.validation.once import Once
 from harness.validation.results import digest
@@ -102,13 +101,14 @@ class Benches:
         self._repository, self._folder = repository, folder
         self._pristine: Once[str, _Pristine] = Once()
         self._backlogs: dict[str, Backlog] = {}
-        self._mine: list[Path] = []
+        self._mine: list[Scratch] = []
         self._hidden = (repository.root, repository.git.places.common, folder.parent)
 
     async def aclose(self) -> None:
         await self._pristine.aclose()
-        for path in self._mine:
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        for scratch in self._mine:
+            await asyncio.to_thread(scratch.remove)
+        self._mine.clear()
 
     async def docket(self, base: str, ticket: Ticket) -> Docket:
         """What judges the ticket. ConfigError or CheckoutError where the base commit does not hold it."""
@@ -146,23 +146,22 @@ class Benches:
 
     @asynccontextmanager
     async def _copy(self) -> AsyncIterator[Bench]:
-        place = self._folder / f"work-{secrets.token_hex(8)}"
-        scratch = place / "scratch"
-        _make(scratch)
+        place = Scratch.make(self._folder, "work")
         try:
+            (place.path / "scratch").mkdir()
             for name, content in _BARRIERS.items():
-                (place / name).write_text(content)
-            yield Bench(place / "tree", scratch, hidden=self._hidden)
+                (place.path / name).write_text(content)
+            yield Bench(place.path / "tree", place.path / "scratch", hidden=self._hidden)
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
+            await asyncio.shield(asyncio.to_thread(place.remove))
 
     async def _of(self, base: str) -> _Pristine:
         return await self._pristine.get(base, lambda: self._check_out(base), name=f"bench of {base[:12]}")
 
     async def _check_out(self, base: str) -> _Pristine:
-        folder = self._folder / f"{base[:12]}-{secrets.token_hex(4)}"
-        self._mine.append(folder)
-        _make(self._folder)
+        scratch = Scratch.make(self._folder, base[:12])
+        self._mine.append(scratch)
+        folder = scratch.path / "tree"
         await self._repository.export(base, folder)
         files = await asyncio.to_thread(lambda: dict(_contents(folder)))
         project = read_project(folder)
@@ -209,15 +208,6 @@ def _items(own: Iterable[Check], others: Iterable[Check]) -> Iterable[Item]:
         # The planted fault names a check: two of one name must not stand in for each other.
         name = check.name if check.name not in names else f"{check.name} (repository)"
         yield Item(check, own=False, name=name, digest=digest(check))
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise CheckoutError(
-            f"{str(folder)!r} cannot be made: {error.strerror}", hint="the state folder must be writable"
-        ) from error
 
 
 def _contents(folder: Path) -> Iterable[tuple[str, str]]:

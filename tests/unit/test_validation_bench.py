@@ -104,7 +104,7 @@ async def test_an_altered_checkout_is_found_out_and_made_anew(
     base = await repository.head()
     async with benches.bench(base):
         pass
-    (checkout,) = (path for path in (repository.root / ".spurline/judge").iterdir() if path.name.startswith(base[:12]))
+    (checkout,) = (repository.root / ".spurline/judge").glob(f"{base[:12]}-*/tree")
     path = checkout / "a/app.py"
     if how == "altered":
         stat = path.stat()
@@ -127,7 +127,7 @@ async def test_added_files_of_a_checkout_are_never_copied(repository: Repository
     base = await repository.head()
     async with benches.bench(base):
         pass
-    (checkout,) = (path for path in (repository.root / ".spurline/judge").iterdir() if path.name.startswith(base[:12]))
+    (checkout,) = (repository.root / ".spurline/judge").glob(f"{base[:12]}-*/tree")
     (checkout / "sitecustomize.py").write_text("planted\n")
     async with benches.bench(base) as bench:
         assert not (bench.folder / "sitecustomize.py").exists()
