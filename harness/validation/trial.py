@@ -92,7 +92,7 @@ class Court:
     async def hear(self, case: Case) -> Trial:
         """Run everything once. EnvironmentFault where it cannot be run at all."""
         before = await self._state()
-        sandbox = await self._driver.get(case.sandbox)
+        sandbox = await self._unharmed(case.sandbox)
         series: list[Series] = []
         planted: tuple[PlantFacts, ...] = ()
         intact = True
@@ -153,6 +153,14 @@ class Court:
                 if met and run.result.outcome == "fail":
                     return PlantFacts(service, item.name, met)
         return PlantFacts(service, None, met)
+
+    async def _unharmed(self, name: str) -> Sandbox:
+        """The sandbox, without the fault that a killed trial may have left planted."""
+        sandbox = await self._driver.get(name)
+        if not sandbox.faults:
+            return sandbox
+        await self._driver.plant(name, None)
+        return await self._driver.get(name)
 
     @asynccontextmanager
     async def _fault(self, sandbox: str, service: str) -> AsyncIterator[None]:

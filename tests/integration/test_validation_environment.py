@@ -144,6 +144,13 @@ async def test_rule_6_a_baseline_that_is_sick_before_is_not_judged_with(stage: S
     assert stage.shelf.documents == []
 
 
+async def test_a_fault_that_a_killed_trial_left_planted_is_nobodys_failure(stage: Stage) -> None:
+    await stage.driver.create("box", ttl_s=60)
+    await stage.driver.plant("box", "b")
+    verdict = await stage.judge(asks("changed-b"))
+    assert verdict.conclusion == "verified", verdict.reason
+
+
 async def test_rule_6_a_baseline_that_falls_sick_meanwhile_is_not_judged_with(stage: Stage) -> None:
     with pytest.raises(BaselineError):
         await stage.judge(command(f"{GREEN} && kill -9 {await stage.pid('c')}"))
