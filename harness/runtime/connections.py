@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.runtime.starting import StartLog, brought_up
 from harness.settings import FILE_NAME, STATE_NAME, Project, read_project
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from harness.store.database import Database
 
 Narrator = Callable[[str], None]
+
+_POLL_S: Final = 0.05
 
 
 def console_script() -> str:
@@ -85,18 +89,61 @@ async def opened_store(project: Project) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def baseline_of(project: Project, driver: Driver, commit: str, narrate: Narrator) -> AsyncIterator[None]:
-    """The baseline of this commit; started where it is not up, and stopped then when nobody else uses it."""
-    was_up = await driver.baseline() is not None
-    if not was_up:
-        narrate(f"starting the baseline from commit {commit[:12]}")
-        await brought_up(driver, project.system(), commit, StartLog(narrate), lease_s=project.settings.baseline.ttl)
-    else:
-        await driver.up(project.system(), commit, lease_s=project.settings.baseline.ttl)
+    """The baseline of this commit, started where it is not up. Unless it was brought up to stay, whoever uses it last
+    stops it, whoever started it: that one may have been killed."""
+    async with _used(project.state / "baseline.users") as alone:
+        if await driver.baseline() is None:
+            narrate(f"starting the baseline from commit {commit[:12]}")
+            await brought_up(driver, project.system(), commit, StartLog(narrate), lease_s=project.settings.baseline.ttl)
+        else:
+            await driver.up(project.system(), commit, lease_s=project.settings.baseline.ttl)
+        try:
+            yield
+        finally:
+            if alone():
+                await _leave(driver)
+
+
+async def _leave(driver: Driver) -> None:
+    """Stop the baseline that nobody uses any more, unless it is to stay or somebody has a sandbox beside it."""
+    from harness.validation.baseline import is_probe
+
+    baseline = await driver.baseline()
+    if baseline is None or baseline.lease_ends is None:
+        return
+    for sandbox in await driver.list():
+        if is_probe(sandbox.name):
+            # Somebody was killed while he asked the baseline.
+            await driver.delete(sandbox.name)
+    if not await driver.list():
+        await driver.down()
+
+
+@asynccontextmanager
+async def _used(path: Path) -> AsyncIterator[Callable[[], bool]]:
+    """Count as one of those who use something, however this process ends. What is yielded tells once, and from then on
+    holds it, whether nobody else does; it is not used any more then."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def alone() -> bool:
+        return _locked(handle, fcntl.LOCK_EX)
+
     try:
-        yield
+        # Who is about to stop it is waited for.
+        while not _locked(handle, fcntl.LOCK_SH):  # noqa: ASYNC110 - the other one is another process
+            await asyncio.sleep(_POLL_S)
+        yield alone
     finally:
-        if not was_up and not await driver.list():
-            await driver.down()
+        os.close(handle)
+
+
+def _locked(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 async def project_at(project: Project, repository: Repository, commit: str) -> Project:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tasks.errors import BaselineError, ForkError
 _TTL_MARGIN_S: Final = 120.0
 _FORK_TTL_S: Final = 1800.0
 """Long enough for a build."""
+_PROBE: Final = re.compile(r"probe\..+\.[0-9a-f]{12}")
 
 
 class BaselineBook:
@@ -95,7 +97,7 @@ class BaselineBook:
         return result
 
     async def _once(self, docket: Docket, item: Item) -> CheckResult:
-        async with self._sandbox(f"baseline-{item.digest[:8]}", ttl_s=item.check.timeout + _TTL_MARGIN_S) as sandbox:
+        async with self._sandbox(item.digest[:8], ttl_s=item.check.timeout + _TTL_MARGIN_S) as sandbox:
             return await self._asked_in(sandbox, docket, item)
 
     async def _asked_in(self, sandbox: Sandbox, docket: Docket, item: Item) -> CheckResult:
@@ -113,7 +115,7 @@ class BaselineBook:
 
     async def _fork(self, base: str, service: str) -> ForkError | None:
         await sound_baseline(self._driver, base)
-        async with self._sandbox(f"baseline-{service}", ttl_s=_FORK_TTL_S) as sandbox:
+        async with self._sandbox(service, ttl_s=_FORK_TTL_S) as sandbox:
             try:
                 await self._driver.fork(sandbox.name, {service: Source(commit=base)})
             except ForkError as error:
@@ -121,13 +123,22 @@ class BaselineBook:
         return None
 
     @contextlib.asynccontextmanager
-    async def _sandbox(self, kind: str, *, ttl_s: float) -> AsyncIterator[Sandbox]:
+    async def _sandbox(self, of: str, *, ttl_s: float) -> AsyncIterator[Sandbox]:
         """A sandbox for one question, deleted when it is answered, or cannot be."""
-        sandbox = await self._driver.create(f"{kind}-{secrets.token_hex(6)}", ttl_s=ttl_s)
+        sandbox = await self._driver.create(_probe_name(of), ttl_s=ttl_s)
         try:
             yield sandbox
         finally:
             await asyncio.shield(self._driver.delete(sandbox.name))
+
+
+def is_probe(sandbox: str) -> bool:
+    """Whether a sandbox of this name was made here, to ask the baseline something: no agent's, and no user's."""
+    return _PROBE.fullmatch(sandbox) is not None
+
+
+def _probe_name(of: str) -> str:
+    return f"probe.{of}.{secrets.token_hex(6)}"
 
 
 async def sound_baseline(driver: Driver, base: str) -> Baseline:
