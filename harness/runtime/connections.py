@@ -8,14 +8,14 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.runtime.starting import StartLog, brought_up
 from harness.settings import FILE_NAME, STATE_NAME, Project, read_project
 from sandbox.driver import Driver
-from tasks.errors import UsageError
+from tasks.errors import SandboxError, UsageError
 
 if TYPE_CHECKING:
     from harness.repository import Repository
@@ -101,7 +101,9 @@ async def baseline_of(project: Project, driver: Driver, commit: str, narrate: Na
             yield
         finally:
             if alone():
-                await _leave(driver)
+                # Where its keeper is gone, so is the baseline.
+                with suppress(SandboxError):
+                    await _leave(driver)
 
 
 async def _leave(driver: Driver) -> None:
