@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator
 
 from sandbox.service import CLIENT
 
+_SECRET_OPTIONS = ("password", "sslpassword")
 _SERVICE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -61,5 +62,35 @@ def address(url: str) -> str:
     return url
 
 
+def store_address(url: str) -> str:
+    """Where a PostgreSQL is. Raises ValueError, which shows nothing of the URL: it may hold a password."""
+    wanted = "must be the URL of a PostgreSQL, such as postgresql+psycopg://user@host/database"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(wanted) from None
+    if (
+        parts.scheme not in ("postgresql", "postgresql+psycopg")
+        or "@" in parts.path
+        or not parts.path.strip("/")
+        or parts.fragment
+    ):
+        raise ValueError(wanted)
+    return url
+
+
+def store_without_secrets(url: str) -> str:
+    """A `store_address` for a file that is committed. Raises ValueError for one with a password in it."""
+    parts = urlsplit(store_address(url))
+    if parts.password is not None or any(name in _SECRET_OPTIONS for name, _ in parse_qsl(parts.query)):
+        raise ValueError(
+            "must hold no password, since agents read this file: it belongs in ~/.pgpass or PGPASSWORD, "
+            "or the whole URL in SPURLINE_STORE"
+        )
+    return url
+
+
 Inside = Annotated[str, AfterValidator(inside)]
 ServiceName = Annotated[str, AfterValidator(service_name)]
+StoreAddress = Annotated[str, AfterValidator(store_without_secrets)]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from ruamel.yaml.comments import CommentedSeq
 
-from harness.fields import Inside, ServiceName, address, pattern, variable
+from harness.fields import Inside, ServiceName, StoreAddress, address, pattern, variable
 from sandbox.service import PLACEHOLDER, Ready, Service, System, misnamed
 from tasks.backlog import Backlog, read_backlog
 from tasks.errors import ConfigError, UsageError
@@ -145,7 +145,8 @@ class Settings(Frozen):
     agent: AgentSettings = AgentSettings()
     limits: LimitSettings = LimitSettings()
     submit: SubmitSettings = SubmitSettings()
-    store: str | None = None
+    store: StoreAddress | None = None
+    """The PostgreSQL that many workers share; none: SQLite in `.spurline/`."""
 
     def digest(self) -> str:
         """sha256 of what the settings say, whatever the file looks like."""

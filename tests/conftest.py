@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from harness.store.database import Database
+from tests.postgres import Server, programs, serve
 
 # A busy machine is no reason to fail: nothing here asserts how long something takes.
 # In CI the same examples are drawn each time: what is found by chance is found at a desk.
@@ -59,3 +63,29 @@ def commit_all(root: Path, message: str) -> str:
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", message)
     return git(root, "rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL of our own; skipped where none is installed."""
+    if (found := programs()) is None:
+        pytest.skip("no PostgreSQL is installed: neither `initdb` on the PATH nor /usr/lib/postgresql")
+    with serve(found) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Server) -> str:
+    """The name of a database with our schema, to copy: migrating takes longer than most tests."""
+    postgres.execute("CREATE DATABASE migrated")
+    Database(postgres.url("migrated")).close()
+    return "migrated"
+
+
+@pytest.fixture
+def postgres_url(postgres: Server, migrated: str) -> Iterator[str]:
+    """The URL of a migrated database that is this test's own."""
+    name = f"test_{secrets.token_hex(6)}"
+    postgres.execute(f"CREATE DATABASE {name} TEMPLATE {migrated}")
+    yield postgres.url(name)
+    postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")

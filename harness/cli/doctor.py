@@ -17,7 +17,7 @@ from harness.cli.place import prepare_state
 from harness.discovery.diagnosis import Diagnosis, exit_code, ok, problem, warning
 from harness.settings import STATE_NAME, Project
 from sandbox.driver import Driver
-from tasks.errors import EnvironmentFault, ForkError, SpurlineError, UsageError
+from tasks.errors import EnvironmentFault, ForkError, SpurlineError, StoreError, UsageError
 
 app = single()
 
@@ -71,6 +71,7 @@ async def _look(root: Path, requests: list[str], found: list[Diagnosis], out: Ou
         return
     async for one in examination.examine(project):
         tell(one)
+    tell(_store(project))
     broken = any(one.level == "problem" and one.kind == "config" for one in found)
     try:
         async with _baseline(project, start=start and not broken) as driver:
@@ -144,6 +145,22 @@ def _state(root: Path) -> Diagnosis:
     except UsageError as error:
         return problem("state", error.message, error.hint)
     return ok("state", f"{STATE_NAME}/ can be written")
+
+
+def _store(project: Project) -> Diagnosis:
+    from harness.runtime import store_place
+    from harness.store.database import look
+
+    place = store_place(project, "spurline.db")
+    if isinstance(place, Path) and not place.exists():
+        return ok("store", f"SQLite in {STATE_NAME}/, made when it is first needed")
+    try:
+        name, version = look(place)
+    except (StoreError, UsageError) as error:
+        return problem(
+            "store", error.message, error.hint, "environment" if isinstance(error, EnvironmentFault) else "config"
+        )
+    return ok("store", f"{name} answers; {f'schema {version}' if version else 'its schema is made when first needed'}")
 
 
 def _show(one: Diagnosis, out: Output) -> None:

@@ -18,7 +18,7 @@ from harness.runtime.backlog_run import (
     run_backlog,
 )
 from harness.runtime.commit_check import JudgedCommit, check_commit
-from harness.runtime.connections import attached, collect, connected, console_script, opened_store
+from harness.runtime.connections import attached, collect, connected, console_script, opened_store, store_place
 
 __all__ = [
     "INTERRUPTED",
@@ -36,4 +36,5 @@ __all__ = [
     "opened_store",
     "resume_run",
     "run_backlog",
+    "store_place",
 ]

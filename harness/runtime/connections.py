@@ -76,14 +76,17 @@ async def collect(project: Project, *, dry_run: bool) -> tuple[str, ...]:
     return await asyncio.to_thread(leftovers, project.state / "local")
 
 
+def store_place(project: Project, file: str) -> Path | str:
+    """Where state is kept: the URL in SPURLINE_STORE, or of `store`; else `file` in `.spurline/`."""
+    return os.environ.get("SPURLINE_STORE") or project.settings.store or project.state / file
+
+
 @asynccontextmanager
 async def opened_store(project: Project) -> AsyncIterator[Database]:
-    """The project's database."""
+    """The project's database. Raises StoreError, UsageError (for its URL)."""
     from harness.store.database import Database
 
-    if project.settings.store is not None:
-        raise UsageError("`store:` is not supported yet", hint="remove it: state is kept in .spurline/ then")
-    async with Database(project.state / "spurline.db") as database:
+    async with Database(store_place(project, "spurline.db")) as database:
         yield database
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from harness.runtime.care import Care
-from harness.runtime.connections import Narrator
+from harness.runtime.connections import Narrator, store_place
 from harness.settings import LimitSettings, Project
 from sandbox.driver import Driver
 from tasks.events import Event
@@ -122,7 +122,7 @@ async def crew(
         breakers = await stack.enter_async_context(_breakers(care, journal))
         supervisor = Supervisor(
             run=row.id,
-            loop=build_loop(await stack.enter_async_context(open_checkpoints(project.state / "checkpoints.db"))),
+            loop=build_loop(await stack.enter_async_context(open_checkpoints(store_place(project, "checkpoints.db")))),
             ports=ports,
             claims=claims,
             workspaces=workspaces,

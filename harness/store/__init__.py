@@ -1,4 +1,5 @@
 """What is kept: runs, agents, verdicts, the event journal and the effects journal, in one database.
 
-One writer thread a process, group commit, readers beside it. Nothing here decides anything.
+SQLite or PostgreSQL, with one schema. One writer thread a process, group commit, readers beside it. Nothing here
+decides anything.
 """

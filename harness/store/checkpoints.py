@@ -1,56 +1,117 @@
-"""Positions of the ticket loop: LangGraph's checkpointer over a SQLite file of its own, one a process."""
+"""Positions of the ticket loop: LangGraph's checkpointers, one connection a process.
+
+With SQLite the file is apart from the store, since it is rewritten at every step; with PostgreSQL the schema is.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from harness.store.database import store_error
+from harness.store.backend import Backend, postgres_at
+from harness.store.outage import Outage
+from harness.store.sqlite import Sqlite
+
+if TYPE_CHECKING:
+    from harness.store.postgres import Postgres
+
+Answer = TypeVar("Answer")
 
 
 @asynccontextmanager
-async def open_checkpoints(path: Path) -> AsyncIterator[AsyncSqliteSaver]:
-    """The saver, with its tables. The file is apart from the store: it is rewritten at every step. Raises StoreError,
-    as whatever the saver is asked for does."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    async with aiosqlite.connect(path) as connection:
-        saver = _Saver(connection, path)
-        with saver.told():
-            # The saver sets no time-out for locks and syncs at every commit; a lost step only costs its repetition.
-            await saver.conn.execute("PRAGMA busy_timeout = 30000")
-            await saver.conn.execute("PRAGMA synchronous = NORMAL")
-            await saver.setup()
+async def open_checkpoints(place: Path | str) -> AsyncIterator[BaseCheckpointSaver[str]]:
+    """The saver, with its tables, for a file or the URL of a PostgreSQL. Raises StoreError, as whatever the saver is
+    asked for does, and UsageError for the URL."""
+    opened = _in_file(Sqlite(place)) if isinstance(place, Path) else _in_postgres(postgres_at(place))
+    async with opened as saver:
         yield saver
 
 
-class _Saver(AsyncSqliteSaver):
-    """A full disk is the environment's fault, and said like one; LangGraph passes on what SQLite raised."""
+class _Asked(BaseCheckpointSaver[str]):
+    """What LangGraph asks of a saver while a graph runs. It passes on what a driver raises; we say it like ours, and
+    wait for a database that went away: whatever is asked here may be asked twice."""
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
-        super().__init__(connection)
-        self._path = path
+    backend: Backend
+    outage: Outage
 
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise store_error(str(error), self._path) from error
+    async def ready(self) -> None:
+        """See that there is a connection. Raises what the driver raises."""
+
+    async def asked(self, question: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer. Raises StoreError."""
+        while True:
+            try:
+                await self.ready()
+                answer = await question()
+            except self.backend.errors as error:
+                pause_s = self.outage.pause_s() if self.backend.passes(error) else None
+                if pause_s is None:
+                    raise self.backend.told(error) from error
+                await asyncio.sleep(pause_s)
+            else:
+                self.outage.over()
+                return answer
 
     async def aget_tuple(self, *given: Any, **named: Any) -> Any:
-        with self.told():
-            return await super().aget_tuple(*given, **named)
+        return await self.asked(partial(super().aget_tuple, *given, **named))
 
     async def aput(self, *given: Any, **named: Any) -> Any:
-        with self.told():
-            return await super().aput(*given, **named)
+        return await self.asked(partial(super().aput, *given, **named))
 
     async def aput_writes(self, *given: Any, **named: Any) -> None:
-        with self.told():
-            await super().aput_writes(*given, **named)
+        await self.asked(partial(super().aput_writes, *given, **named))
+
+
+class _FileSaver(_Asked, AsyncSqliteSaver):
+    """Over a SQLite file."""
+
+
+@asynccontextmanager
+async def _in_file(backend: Sqlite) -> AsyncIterator[BaseCheckpointSaver[str]]:
+    backend.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with aiosqlite.connect(backend.path) as connection:
+        saver = _FileSaver(connection)
+        saver.backend, saver.outage = backend, Outage()
+
+        async def prepare() -> None:
+            # The saver sets no time-out for locks and syncs at every commit; a lost step only costs its repetition.
+            await connection.execute("PRAGMA busy_timeout = 30000")
+            await connection.execute("PRAGMA synchronous = NORMAL")
+            await saver.setup()
+
+        await saver.asked(prepare)
+        yield saver
+
+
+@asynccontextmanager
+async def _in_postgres(backend: Postgres) -> AsyncIterator[BaseCheckpointSaver[str]]:
+    # In here: without the extra there is nothing to derive from.
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+    class Saver(_Asked, AsyncPostgresSaver):
+        async def ready(self) -> None:
+            if self.conn.closed:
+                async with self.lock:
+                    if self.conn.closed:
+                        self.conn = await backend.positions()
+
+    try:
+        connection = await backend.positions()
+        saver = Saver(connection)
+        saver.backend, saver.outage = backend, Outage()
+        async with backend.preparing(connection):
+            await saver.setup()
+    except backend.errors as error:
+        raise backend.told(error) from error
+    try:
+        yield saver
+    finally:
+        await saver.conn.close()

@@ -87,19 +87,22 @@ class Claims:
 
     async def begin(self) -> None:
         """Enter the run; what dead workers had is free then. UsageError for who would lead a run that is worked on."""
-        worker = WorkerRow(
-            id=self.worker,
-            run=self._run,
-            host=_host(),
-            pid=os.getpid(),
-            born=psutil.Process().create_time(),
-            leads=self._leads,
-            seen_at=self._clock(),
-        )
 
         def write(session: Session) -> None:
+            # One at a time: two that begin in the same moment must see one another.
+            session.get_one(RunRow, self._run, with_for_update=True)
             self._refuse(self._bury(session))
-            session.add(worker)
+            session.add(
+                WorkerRow(
+                    id=self.worker,
+                    run=self._run,
+                    host=_host(),
+                    pid=os.getpid(),
+                    born=psutil.Process().create_time(),
+                    leads=self._leads,
+                    seen_at=self._clock(),
+                )
+            )
 
         await self._database.write(write)
 
@@ -229,7 +232,7 @@ class Claims:
 
     def fence(self, session: Session, ticket: str) -> AgentRow | None:
         """The ticket's row, in a writer's transaction; LeaseLost where somebody else has it, or had it since."""
-        row = session.get(AgentRow, (self._run, ticket))
+        row = session.get(AgentRow, (self._run, ticket), with_for_update=True, populate_existing=True)
         if row is None:
             return None
         mine = self.held.get(ticket)
@@ -239,7 +242,8 @@ class Claims:
 
     def _free(self, session: Session, tickets: Sequence[str]) -> Iterable[AgentRow]:
         now = self._clock()
-        rows = {row.ticket: row for row in self._rows(session, tickets)}
+        # Rows that another worker is just changing are left to it, where the database can tell.
+        rows = {row.ticket: row for row in self._rows(session, tickets, skip_locked=True)}
         for ticket in tickets:
             row = rows.get(ticket)
             lapsed = row is not None and (row.holder is None or (row.lease_ends or 0.0) < now)
@@ -251,13 +255,17 @@ class Claims:
             row for row in self._rows(session, held) if row.holder == self.worker and row.generation == held[row.ticket]
         ]
 
-    def _rows(self, session: Session, tickets: Iterable[str]) -> Sequence[AgentRow]:
+    def _rows(
+        self, session: Session, tickets: Iterable[str], *, skip_locked: bool = False
+    ) -> Sequence[AgentRow]:
+        """The rows of these tickets, locked, as they are now."""
         wanted = list(tickets)
         if not wanted:
             return ()
-        # Rows that another worker is just changing are left to it, where the database can tell.
         query = select(AgentRow).where(AgentRow.run == self._run, col(AgentRow.ticket).in_(wanted))
-        return session.exec(query.with_for_update(skip_locked=True)).all()
+        # In one order, so that no two writers wait for each other; what this session has read before may be old.
+        locked = query.order_by(AgentRow.ticket).with_for_update(skip_locked=skip_locked)
+        return session.exec(locked.execution_options(populate_existing=True)).all()
 
     def _workers(self, session: Session) -> Sequence[WorkerRow]:
         """All that have not left, this one included."""

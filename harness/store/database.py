@@ -1,41 +1,87 @@
 """The database: opened, migrated, written by one thread, read by anyone.
 
 SQLite answers "database is locked" to sessions that read and then write side by side, so all writes of a process go
-through one thread; what came together is committed together. A write that fails fails alone (savepoints).
+through one thread; what came together is committed together. A write that fails fails alone. Where the database goes
+away, what was not committed is written again; a commit whose answer was lost is looked up first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
+import secrets
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
+from harness.store.backend import backend_of
+from harness.store.outage import PATIENCE_S, Outage
+from harness.store.schema import is_current, migrate, version
 from tasks.errors import StoreError
 
 Result = TypeVar("Result")
 Write = Callable[[Session], Result]
 
-HEAD: Final = "0002"
-"""The newest migration. A database beyond it was made by a newer Spurline."""
-
 _BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued(Generic[Result]):
+    write: Write[Result]
+    future: Future[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one write of a batch came to."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    def tell(self, future: Future[Any]) -> None:
+        if self.error is not None:
+            future.set_exception(self.error)
+        else:
+            future.set_result(self.value)
+
+
+class _Spoilt(Exception):
+    """A write of the batch failed, and with it those that were not kept apart."""
 
 
 class Database:
     """One open database. Use as an async context manager; `close` waits for what was queued."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._engine = _open(path)
-        self._queue: queue.SimpleQueue[tuple[Write[Any], Future[Any]] | None] = queue.SimpleQueue()
+    def __init__(self, place: Path | str, *, patience_s: float = PATIENCE_S) -> None:
+        """SQLite at a path, or PostgreSQL at a URL. Raises StoreError, UsageError (for the URL).
+
+        Once it is open, a database that goes away is waited for `patience_s` seconds.
+        """
+        self._backend = backend_of(place)
+        self.name = self._backend.name
+        self._engine = self._backend.connect()
+        try:
+            migrate(self._engine, self._backend)
+        except Exception as error:
+            self._engine.dispose()
+            if isinstance(error, DBAPIError):
+                raise self._told(error) from error
+            raise
+        self._reading = self._engine.execution_options(**self._backend.reading)
+        self._writing = self._engine.execution_options(**self._backend.writing)
+        # Not one for both: a standby answers readers only, and would have the writer wait for ever.
+        self._unread, self._unwritten = Outage(patience_s), Outage(patience_s)
+        self._id, self._batches = secrets.token_hex(8), 0
+        self._queue: queue.SimpleQueue[_Queued[Any] | None] = queue.SimpleQueue()
         self._closing, self._closed = threading.Lock(), False
         self._writer = threading.Thread(target=self._write_all, name="spurline-store", daemon=True)
         self._writer.start()
@@ -56,13 +102,17 @@ class Database:
         self._engine.dispose()
 
     def post(self, write: Write[Result]) -> Future[Result]:
-        """Queue `write`; the future is done when it is committed. StoreError after `close`."""
+        """Queue `write`; the future is done when it is committed. StoreError after `close`.
+
+        It may be called again, where the first time came to nothing: it makes its rows itself, and changes nothing but
+        its session.
+        """
         future: Future[Result] = Future()
         # Under the lock nothing is queued behind the writer's last word, where nobody would ever take it up.
         with self._closing:
             if self._closed:
-                raise StoreError(f"{self.path} is closed: nothing more can be noted in it")
-            self._queue.put((write, future))
+                raise StoreError(f"{self.name} is closed: nothing more can be noted in it")
+            self._queue.put(_Queued(write, future))
         return future
 
     async def write(self, write: Write[Result]) -> Result:
@@ -75,123 +125,126 @@ class Database:
 
     def read_now(self, read: Callable[[Session], Result]) -> Result:
         """`read`, in this thread."""
-        try:
-            with Session(self._engine, expire_on_commit=False) as session:
-                return read(session)
-        except DBAPIError as error:
-            raise store_error(str(error.orig), self.path) from error
+        while True:
+            try:
+                with Session(self._reading, expire_on_commit=False) as session:
+                    result = read(session)
+            except DBAPIError as error:
+                if not self._waited(self._unread, error):
+                    raise self._told(error) from error
+            else:
+                self._unread.over()
+                return result
 
     def _write_all(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, ended = [first], False
+        ended = False
+        while not ended and (first := self._queue.get()) is not None:
+            batch = [first]
             while len(batch) < _BATCH and not self._queue.empty():
                 more = self._queue.get()
                 if more is None:
                     ended = True
                     break
                 batch.append(more)
-            self._commit(batch)
-            if ended:
-                break
+            # What nobody waits for any more is left out; from here on nobody can take his write back.
+            if wanted := [one for one in batch if one.future.set_running_or_notify_cancel()]:
+                self._commit(wanted)
+        if self._batches:
+            # What stays behind of a writer is swept up by the next one: no reason to fail.
+            with contextlib.suppress(DBAPIError), Session(self._writing) as session, session.begin():
+                self._backend.leave(session, self._id)
 
-    def _commit(self, batch: list[tuple[Write[Any], Future[Any]]]) -> None:
-        # What nobody waits for any more is left out; from here on nobody can take his write back.
-        batch = [(write, future) for write, future in batch if future.set_running_or_notify_cancel()]
-        done: list[tuple[Future[Any], Any]] = []
+    def _commit(self, batch: Sequence[_Queued[Any]]) -> None:
+        self._batches += 1
+        outcomes: list[_Outcome] = []
+        apart = False
+        while True:
+            try:
+                self._attempt(batch, outcomes, apart=apart)
+            except _Spoilt:
+                # Seldom, so tried without savepoints first: now each for itself, to see whose fault it is.
+                apart = True
+                continue
+            except Exception as error:  # nobody's write is on disk
+                if self._waited(self._unwritten, error):
+                    continue
+                outcomes = [_Outcome(error=self._told(error)) for _ in batch]
+            else:
+                self._unwritten.over()
+            break
+        for one, outcome in zip(batch, outcomes, strict=True):
+            outcome.tell(one.future)
+
+    def _attempt(self, batch: Sequence[_Queued[Any]], outcomes: list[_Outcome], *, apart: bool) -> None:
+        """Commit the batch, with each write's outcome in `outcomes`; those of the attempt before stand where that one
+        was committed, though its answer was lost. Writes that are not kept `apart` cost less, and fail together."""
+        with self._writing.connect() as connection:
+            try:
+                with Session(connection, expire_on_commit=False) as session, session.begin():
+                    session.connection()
+                    if self._backend.mark(session, self._id, self._batches):
+                        if apart:
+                            outcomes[:] = [self._alone(connection, session, one.write) for one in batch]
+                        else:
+                            outcomes[:] = self._together(session, batch)
+            except Exception as error:
+                if self._backend.passes(error):
+                    # Whatever stood in the way, the next attempt takes another connection.
+                    connection.invalidate()
+                raise
+
+    def _together(self, session: Session, batch: Sequence[_Queued[Any]]) -> list[_Outcome]:
         try:
-            writing = self._engine.execution_options(immediate=True)
-            with Session(writing, expire_on_commit=False) as session, session.begin():
-                for write, future in batch:
-                    try:
-                        with session.begin_nested():
-                            value = write(session)
-                    except Exception as error:  # one write's fault is its own caller's, not its neighbours'
-                        future.set_exception(self._told(error))
-                    else:
-                        done.append((future, value))
-        except Exception as error:  # the commit itself: nobody's write is on disk
-            for future, _ in done:
-                future.set_exception(self._told(error))
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(self._told(error))
-            return
-        for future, value in done:
-            future.set_result(value)
+            outcomes = [_Outcome(one.write(session)) for one in batch]
+            session.flush()
+        except Exception as error:
+            if self._backend.passes(error):
+                raise
+            raise _Spoilt from error
+        return outcomes
+
+    def _alone(self, connection: Connection, session: Session, write: Write[Any]) -> _Outcome:
+        try:
+            with session.begin_nested():
+                return _Outcome(write(session))
+        except Exception as error:  # one write's fault is its own caller's, not its neighbours'
+            if self._backend.passes(error):
+                raise
+            if not self._backend.stands(connection):
+                raise _first(error) from None
+            return _Outcome(error=self._told(error))
+
+    def _waited(self, outage: Outage, error: Exception) -> bool:
+        """Whether it is worth another attempt, after a pause that has passed by then."""
+        pause_s = outage.pause_s() if self._backend.passes(error) else None
+        if pause_s is not None:
+            time.sleep(pause_s)
+        return pause_s is not None
 
     def _told(self, error: Exception) -> Exception:
-        return store_error(str(error.orig), self.path) if isinstance(error, DBAPIError) else error
+        return self._backend.told(error.orig) if isinstance(error, DBAPIError) and error.orig else error
 
 
-def store_error(words: str, path: Path) -> StoreError:
-    """The database's own words, with the way out that fits them."""
-    hint = ""
-    if "full" in words:
-        hint = "free some space on this disk; nothing that was noted before is lost"
-    elif "locked" in words:
-        hint = "another process holds the database; is a backup or an editor open on it?"
-    elif "readonly" in words or "unable to open" in words:
-        hint = f"Spurline needs to write to {path.parent}"
-    elif "no such table" in words or "no such column" in words or "malformed" in words:
-        hint = f"the database is damaged; move {path} away to begin anew"
-    return StoreError(f"{path}: {words}", hint=hint)
+def _first(error: BaseException) -> BaseException:
+    """What the database said first: later it only misses the savepoint that went with the transaction."""
+    while isinstance(error.__context__, DBAPIError):
+        error = error.__context__
+    return error
 
 
-def _open(path: Path) -> Engine:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StoreError(
-            f"cannot make {path.parent}: {error.strerror}", hint="Spurline keeps its state there; let it write"
-        ) from error
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "check_same_thread": False})
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
-    try:
-        _migrate(engine, path)
-    except DBAPIError as error:
-        engine.dispose()
-        raise store_error(str(error.orig), path) from error
-    return engine
+def look(place: Path | str) -> tuple[str, str | None]:
+    """What the database at `place` is called, and its schema's version (None: it has none yet); nothing is changed.
 
-
-def _configure(connection: Any, _: Any) -> None:
-    # We say BEGIN ourselves: sqlite3's own begins too late for a savepoint.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "journal_size_limit=67108864"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Any) -> None:
-    # Who will write says so at once: another process's commit between a read and a write is answered "locked".
-    immediate = connection.get_execution_options().get("immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def _migrate(engine: Engine, path: Path) -> None:
-    version = _version(engine)
-    if version == HEAD:
-        return
-    if version is not None and version > HEAD:
-        raise StoreError(
-            f"{path} was written by a newer Spurline (schema {version}, this one knows {HEAD})",
-            hint="upgrade Spurline, or move the file away",
-        )
-    # Alembic takes a while to import: only where there is something to migrate.
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    config.attributes["engine"] = engine
-    command.upgrade(config, HEAD)
-
-
-def _version(engine: Engine) -> str | None:
+    Raises StoreError, also for a version beyond ours, and UsageError for the URL.
+    """
+    backend = backend_of(place)
+    engine = backend.connect()
     try:
         with engine.connect() as connection:
-            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    except OperationalError as error:
-        if "no such table" in str(error.orig):
-            return None
-        raise
+            found = version(connection)
+        is_current(found, backend.name)
+    except DBAPIError as error:
+        raise backend.told(error.orig or error) from error
+    finally:
+        engine.dispose()
+    return backend.name, found

@@ -7,10 +7,9 @@ import json
 import time
 from typing import Any
 
-from sqlmodel import Session
-
 from harness.store.database import Database
 from harness.store.tables import BaselineResultRow, MessageRow, VerdictRow
+from harness.store.upsert import keep, replace
 from tasks.errors import StoreError
 
 
@@ -29,20 +28,10 @@ class Verdicts:
         """The document's id: the beginning of its sha256. Saving the same document again is one document."""
         text = sorted_json(document)
         name = hashlib.sha256(f"{run}\0{ticket}\0{text}".encode()).hexdigest()[:20]
-
-        def write(session: Session) -> None:
-            session.merge(
-                VerdictRow(
-                    id=name,
-                    run=run,
-                    ticket=ticket,
-                    at=time.time(),
-                    conclusion=str(document["conclusion"]),
-                    document=text,
-                )
-            )
-
-        await self._database.write(write)
+        row = VerdictRow(
+            id=name, run=run, ticket=ticket, at=time.time(), conclusion=str(document["conclusion"]), document=text
+        )
+        await self._database.write(lambda session: keep(session, row))
         return name
 
     async def load(self, name: str) -> dict[str, Any]:
@@ -63,7 +52,7 @@ class Messages:
     async def keep(self, run: str, ticket: str, text: str) -> str:
         name = hashlib.sha256(f"{run}\0{ticket}\0{text}".encode()).hexdigest()[:20]
         row = MessageRow(id=name, run=run, ticket=ticket, at=time.time(), text=text)
-        await self._database.write(lambda session: session.merge(row))
+        await self._database.write(lambda session: keep(session, row))
         return name
 
     async def text(self, name: str) -> str:
@@ -85,4 +74,4 @@ class BaselineResults:
 
     async def put(self, version: str, digest: str, document: dict[str, Any]) -> None:
         row = BaselineResultRow(version=version, digest=digest, at=time.time(), document=sorted_json(document))
-        await self._database.write(lambda session: session.merge(row))
+        await self._database.write(lambda session: replace(session, row))

@@ -10,6 +10,7 @@ from sqlmodel import Session, select
 from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.tables import EffectRow
+from harness.store.upsert import replace
 
 
 class StoreEffects:
@@ -43,9 +44,8 @@ class StoreEffects:
         def write(session: Session) -> None:
             if self._claims is not None:
                 self._claims.fence(session, ticket)
-            row = _find(session, kind, target) or EffectRow(kind=kind, target=target, state=state, at=time.time())
-            row.state, row.result, row.at = state, result, time.time()
-            session.add(row)
+            row = EffectRow(kind=kind, target=target, state=state, result=result, at=time.time())
+            replace(session, row, "kind", "target")
 
         await self._database.write(write)
 

@@ -97,7 +97,7 @@ class StoreJournal:
             if self._claims is not None:
                 row = self._claims.fence(session, event.ticket)
             elif event.kind in _FOLDED:
-                row = session.get(AgentRow, (event.run, event.ticket))
+                row = session.get(AgentRow, (event.run, event.ticket), with_for_update=True)
         return _note(session, event, row if event.kind in _FOLDED else None)
 
 

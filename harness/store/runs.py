@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from harness.store.database import Database
 from harness.store.tables import AgentRow, AttemptRow, EventRow, RunRow
@@ -27,7 +28,7 @@ class Runs:
         """Note the run and its agents, all queued, in one transaction."""
 
         def write(session: Session) -> None:
-            session.add(run)
+            session.add(RunRow(**run.model_dump()))
             session.flush()
             for place, ticket in enumerate(tickets):
                 row = AgentRow(run=run.id, ticket=ticket.id, place=place, title=ticket.title, state="queued")
@@ -40,7 +41,7 @@ class Runs:
         """Note how the run ended, or broke off."""
 
         def write(session: Session) -> None:
-            row = session.get_one(RunRow, run)
+            row = session.get_one(RunRow, run, with_for_update=True)
             row.state, row.ended_at = state, time.time()
             session.add(row)
 
@@ -50,7 +51,7 @@ class Runs:
         """Note that the run goes on, with these settings."""
 
         def write(session: Session) -> None:
-            row = session.get_one(RunRow, run)
+            row = session.get_one(RunRow, run, with_for_update=True)
             row.state, row.ended_at = "running", None
             row.settings, row.settings_digest = settings, digest
             session.add(row)
@@ -62,8 +63,8 @@ class Runs:
         (``) takes a pause back. UsageError for a ticket that the run does not have, or a run that was cancelled."""
 
         def write(session: Session) -> int:
-            row = session.get_one(RunRow, run)
-            agents = {agent.ticket: agent for agent in session.exec(select(AgentRow).where(AgentRow.run == run))}
+            row = session.get_one(RunRow, run, with_for_update=True)
+            agents = {agent.ticket: agent for agent in session.exec(_agents(run))}
             _known(run, tickets, agents)
             if row.wish == "cancelled" and wish != "cancelled":
                 raise UsageError(f"run {run} was cancelled", hint="`spurline runs retry` queues its tickets again")
@@ -84,8 +85,8 @@ class Runs:
         said and cost is kept. Which ones; UsageError for one that cannot be retried."""
 
         def write(session: Session) -> tuple[str, ...]:
-            row = session.get_one(RunRow, run)
-            agents = {agent.ticket: agent for agent in session.exec(select(AgentRow).where(AgentRow.run == run))}
+            row = session.get_one(RunRow, run, with_for_update=True)
+            agents = {agent.ticket: agent for agent in session.exec(_agents(run))}
             _known(run, tickets, agents)
             for ticket in tickets:
                 if not is_final(agents[ticket].state) or agents[ticket].state == "verified":
@@ -106,7 +107,7 @@ class Runs:
         """Change limits of the run while it goes on."""
 
         def write(session: Session) -> None:
-            row = session.get_one(RunRow, run)
+            row = session.get_one(RunRow, run, with_for_update=True)
             row.limits, row.revision = json.dumps({**json.loads(row.limits), **limits}), row.revision + 1
             session.add(row)
 
@@ -146,6 +147,12 @@ class Runs:
             query = query.where(EventRow.ticket == ticket)
         rows = await self._database.read(lambda session: tuple(session.exec(query)))
         return tuple(Event(row.kind, row.run, row.ticket, json.loads(row.data), row.at) for row in rows)  # type: ignore[arg-type]  # the column holds an EventKind
+
+
+def _agents(run: str) -> SelectOfScalar[AgentRow]:
+    """All agents of the run, locked, as they are now."""
+    query = select(AgentRow).where(AgentRow.run == run).order_by(AgentRow.ticket).with_for_update()
+    return query.execution_options(populate_existing=True)
 
 
 def _known(run: str, tickets: Sequence[str], agents: Mapping[str, AgentRow]) -> None:

@@ -177,3 +177,13 @@ class BaselineResultRow(SQLModel, table=True):
     digest: str = Field(primary_key=True)
     at: float
     document: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class WriterRow(SQLModel, table=True):
+    """The last batch that a writer has committed. Only where a commit can be in doubt: over a network."""
+
+    __tablename__ = "writers"
+
+    id: str = Field(primary_key=True)
+    batch: int
+    at: float

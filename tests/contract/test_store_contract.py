@@ -1,21 +1,23 @@
-"""What the store promises, run on a real database file."""
+"""What the store promises, run on a real database file and on a real PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session, select
 
-from harness.store.database import HEAD, Database
+from harness.store.backend import backend_of
+from harness.store.database import Database
 from harness.store.documents import BaselineResults, Messages, Verdicts
 from harness.store.effects import StoreEffects
 from harness.store.journal import IllegalMove, StoreJournal
 from harness.store.runs import Runs, tally
+from harness.store.schema import newest
 from harness.store.tables import EventRow, RunRow
 from tasks.errors import StoreError, UsageError
 from tasks.events import Event
@@ -23,8 +25,8 @@ from tasks.ticket import Ticket
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "spurline.db") as opened:
+async def database(place: Path | str) -> AsyncIterator[Database]:
+    async with Database(place) as opened:
         yield opened
 
 
@@ -97,6 +99,46 @@ async def test_one_failing_write_does_not_fail_its_neighbours(database: Database
     assert list(rows) == ["kept", "kept"]
 
 
+async def test_what_succeeds_beside_a_failure_is_written_once(database: Database) -> None:
+    runs = Runs(database)
+    effects = StoreEffects(database)
+
+    async def act() -> str:
+        return "done"
+
+    async def look() -> str | None:
+        return None
+
+    def bad(session: Session) -> None:
+        session.add(RunRow.model_validate(run_row("r1").model_dump()))
+        session.add(EventRow(run="r1", kind="bad", at=0, data="{}"))
+
+    results = await asyncio.gather(
+        runs.begin(run_row("r1"), [Ticket(id="t", title="t")]),
+        database.write(bad),
+        runs.begin(run_row("r2"), [Ticket(id="t", title="t")]),
+        effects.once("branch", "x", act, look),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [type(None), StoreError, type(None), str]
+    assert {run.id for run in await runs.list()} == {"r1", "r2"}
+    assert await runs.events("r1") == ()
+
+
+async def test_two_may_say_the_same_at_once(place: Path | str) -> None:
+    async with Database(place) as one, Database(place) as other:
+        document = {"conclusion": "failed", "why": "x"}
+        names = await asyncio.gather(
+            *(Verdicts(store).save("r", "t", document) for store in (one, other) for _ in range(20))
+        )
+        await asyncio.gather(
+            *(BaselineResults(store).put("v", "d", {"from": n}) for n, store in enumerate((one, other) * 20))
+        )
+        assert len(set(names)) == 1
+        assert (await Verdicts(other).load(names[0])) == document
+        assert await BaselineResults(one).get("v", "d") == await BaselineResults(other).get("v", "d")
+
+
 async def test_a_hundred_writers_at_once(database: Database) -> None:
     journal = await begun(database, *[f"t{n}" for n in range(100)])
 
@@ -111,9 +153,8 @@ async def test_a_hundred_writers_at_once(database: Database) -> None:
     assert {agent.state for agent in await Runs(database).agents("r1")} == {"generating"}
 
 
-async def test_two_processes_worth_of_databases_read_and_write_side_by_side(tmp_path: Path) -> None:
-    path = tmp_path / "spurline.db"
-    async with Database(path) as one, Database(path) as other:
+async def test_two_processes_worth_of_databases_read_and_write_side_by_side(place: Path | str) -> None:
+    async with Database(place) as one, Database(place) as other:
         await begun(one, "t1", "t2")
         journals = {"t1": StoreJournal(one, "r1"), "t2": StoreJournal(other, "r1")}
 
@@ -126,19 +167,19 @@ async def test_two_processes_worth_of_databases_read_and_write_side_by_side(tmp_
         assert len(await Runs(one).events("r1")) == 122
 
 
-async def test_everything_queued_is_on_disk_after_close(tmp_path: Path) -> None:
-    database = Database(tmp_path / "spurline.db")
+async def test_everything_queued_is_on_disk_after_close(place: Path | str) -> None:
+    database = Database(place)
     journal = await begun(database, "t1")
     for number in range(2000):
         journal.emit("agent.activity", "t1", {"n": number})
     database.close()
     database.close()
-    async with Database(tmp_path / "spurline.db") as again:
+    async with Database(place) as again:
         assert len(await Runs(again).events("r1")) == 2000
 
 
-async def test_nothing_is_queued_after_close(tmp_path: Path) -> None:
-    database = Database(tmp_path / "spurline.db")
+async def test_nothing_is_queued_after_close(place: Path | str) -> None:
+    database = Database(place)
     journal = await begun(database, "t")
     database.close()
     database.close()
@@ -213,28 +254,25 @@ async def test_runs_are_found_by_prefix_and_last(database: Database) -> None:
         await runs.find("q")
 
 
-async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "spurline.db"
-    Database(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+async def test_a_newer_schema_is_refused(place: Path | str) -> None:
+    async with Database(place) as database:
+        await database.write(
+            lambda session: session.connection().execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        )
     with pytest.raises(StoreError, match="newer Spurline"):
-        Database(path)
+        Database(place)
 
 
-def test_migrations_and_tables_agree(tmp_path: Path) -> None:
+def test_migrations_and_tables_agree(place: Path | str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
-    from sqlalchemy import create_engine
     from sqlmodel import SQLModel
 
-    path = tmp_path / "spurline.db"
-    Database(path).close()
-    engine = create_engine(f"sqlite:///{path}")
+    Database(place).close()
+    engine = backend_of(place).connect()
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == HEAD
+        assert context.get_current_revision() == newest()
         assert compare_metadata(context, SQLModel.metadata) == []
     engine.dispose()
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.runtime import store_place
 from harness.settings import FILE_NAME, Project, find_root, read_http_checks, read_project
 from sandbox.service import Ready
 from tasks.errors import ConfigError, UsageError
@@ -325,3 +326,39 @@ def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
     with contextlib.suppress(ConfigError):
         found: Any = read_project(root)
         assert found.system().entry in found.system().services
+
+
+def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store_place(project(tmp_path), "spurline.db") == tmp_path / ".spurline" / "spurline.db"
+    there = "postgresql+psycopg://spurline@db.example:5432/spurline?sslmode=require"
+    given = project(tmp_path, f"store: {there}\n")
+    assert store_place(given, "spurline.db") == there
+    other = "postgresql://spurline:s3cr3t@other.example/spurline"
+    monkeypatch.setenv("SPURLINE_STORE", other)
+    assert store_place(given, "spurline.db") == other
+    assert "s3cr3t" not in repr(given)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:s3cr3t@host/database",
+        "postgresql+psycopg://user:s3cr3t@host/database",
+        "postgresql://user:1/s3cr3t@host/database",
+        "postgresql://user:s3cr3t#@host/database",
+        "postgresql://user@host/database?password=s3cr3t",
+        "postgresql://user:s3cr3t@host",
+        "postgresql://user:s3cr3t@host:port/database",
+        "mysql://user:s3cr3t@host/database",
+        "s3cr3t",
+    ],
+)
+def test_a_store_that_is_refused_is_not_repeated(tmp_path: Path, url: str) -> None:
+    error = refused(tmp_path, SMALL + f"store: '{url}'\n")
+    assert (error.line, error.key) == (16, "store")
+    assert "s3cr3t" not in str(error) + error.hint
+
+
+def test_a_password_in_the_file_is_sent_elsewhere(tmp_path: Path) -> None:
+    error = refused(tmp_path, SMALL + "store: postgresql://user:s3cr3t@host/database\n")
+    assert "SPURLINE_STORE" in str(error)

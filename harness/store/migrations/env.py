@@ -1,4 +1,4 @@
-"""Alembic's entry: always online, on the engine that harness.store.database opened."""
+"""Alembic's entry: always online, in the transaction that harness.store.schema began."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from sqlmodel import SQLModel
 
 import harness.store.tables  # noqa: F401  (fills the metadata)
 
-engine = context.config.attributes["engine"]
-
-with engine.connect() as connection:
-    context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)
-    with context.begin_transaction():
-        context.run_migrations()
-    connection.commit()
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata, render_as_batch=True
+)
+with context.begin_transaction():
+    context.run_migrations()

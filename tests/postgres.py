@@ -1,0 +1,127 @@
+"""A PostgreSQL for tests, from the distribution's packages: its own data folder, user and port, and no longer-lived
+than the process that started it, however that one ends."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+# The end of its input is the end of the tests. The server may be starting in that very moment: asked more than once.
+_WATCH: Final = """
+read -r _
+for _ in 1 2 3 4; do
+  "$1" stop -s -m immediate -D "$2/data" && break
+  [ -e "$2/data/postmaster.pid" ] || break
+  sleep 0.3
+done >/dev/null 2>&1
+rm -rf "$2"
+"""
+_OPTIONS: Final = "-c fsync=off -c full_page_writes=off -c max_connections=60 -c shared_buffers=16MB"
+
+
+def programs() -> Path | None:
+    """The folder with `initdb` and `pg_ctl`, the newest of several; None where there is none."""
+    if (found := shutil.which("initdb")) is not None:
+        return Path(found).resolve().parent
+    versions = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    return max((path.parent for path in versions), key=lambda path: float(path.parent.name), default=None)
+
+
+class Server:
+    """One running server. `stop` and `start` as often as a test likes; its databases stay."""
+
+    def __init__(self, bin_folder: Path, home: Path, port: int, user: dict[str, Any]) -> None:
+        self._bin, self._home, self._user = bin_folder, home, user
+        self.port = port
+
+    def url(self, database: str, *, port: int | None = None) -> str:
+        """Where a database of this server is; at another port, where a test stands between."""
+        return f"postgresql+psycopg://spurline@127.0.0.1:{port or self.port}/{database}"
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self._home} -c listen_addresses=127.0.0.1 {_OPTIONS}"
+        self._run("pg_ctl", "start", "-s", "-w", "-D", "data", "-o", options, "-l", "log")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """`immediate` is a crash; `fast` cuts connections, and says so; `smart` waits for them."""
+        self._run("pg_ctl", "stop", "-s", "-w", "-m", mode, "-D", "data")
+
+    def initialise(self) -> None:
+        self._run("initdb", "-D", "data", "-U", "spurline", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """What `statement` answers, in a connection of its own."""
+        with psycopg.connect(f"host=127.0.0.1 port={self.port} user=spurline dbname={database}", autocommit=True) as c:
+            cursor = c.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def _run(self, program: str, *arguments: str) -> None:
+        log = self._home / "run"
+        with log.open("w") as output:
+            # A file, not a pipe: the server that pg_ctl leaves behind would hold a pipe open.
+            done = subprocess.run(
+                [self._bin / program, *arguments],
+                cwd=self._home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                timeout=100,
+                check=False,
+                **self._user,
+            )
+        assert done.returncode == 0, f"{program}: {log.read_text()}"
+
+
+@contextmanager
+def serve(bin_folder: Path) -> Iterator[Server]:
+    """A server with no databases but its own."""
+    home = Path(tempfile.mkdtemp(prefix="spurline-postgres-"))
+    user = _somebody(home)
+    watch = subprocess.Popen(
+        ["/bin/sh", "-c", _WATCH, "watch", str(bin_folder / "pg_ctl"), str(home)],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        **user,
+    )
+    try:
+        server = Server(bin_folder, home, _free_port(), user)
+        server.initialise()
+        server.start()
+        yield server
+    finally:
+        assert watch.stdin is not None
+        watch.stdin.close()
+        watch.wait(60)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _somebody(home: Path) -> dict[str, Any]:
+    """Whom to run as: `initdb` refuses root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        os.chown(home, found.pw_uid, found.pw_gid)
+        return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    raise AssertionError("there is nobody but root to run PostgreSQL as")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
