@@ -255,9 +255,7 @@ class Claims:
             row for row in self._rows(session, held) if row.holder == self.worker and row.generation == held[row.ticket]
         ]
 
-    def _rows(
-        self, session: Session, tickets: Iterable[str], *, skip_locked: bool = False
-    ) -> Sequence[AgentRow]:
+    def _rows(self, session: Session, tickets: Iterable[str], *, skip_locked: bool = False) -> Sequence[AgentRow]:
         """The rows of these tickets, locked, as they are now."""
         wanted = list(tickets)
         if not wanted:

@@ -117,7 +117,7 @@ async def test_what_succeeds_beside_a_failure_is_written_once(database: Database
         runs.begin(run_row("r1"), [Ticket(id="t", title="t")]),
         database.write(bad),
         runs.begin(run_row("r2"), [Ticket(id="t", title="t")]),
-        effects.once("branch", "x", act, look),
+        effects.once("branch", "x", "t", act, look),
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [type(None), StoreError, type(None), str]

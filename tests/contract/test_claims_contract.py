@@ -1,0 +1,211 @@
+"""Claims, over both stores: each ticket has one worker at a time, and an earlier one can write nothing any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session
+
+from harness.store.claims import LEASE_S, Claims, LeaseLost
+from harness.store.database import Database
+from harness.store.effects import StoreEffects
+from harness.store.journal import StoreJournal
+from harness.store.runs import Runs
+from harness.store.tables import RunRow, WorkerRow
+from tasks.errors import UsageError
+from tasks.ticket import Ticket
+
+
+def run_row(name: str = "r1") -> RunRow:
+    return RunRow(
+        id=name,
+        project="shop",
+        base="b" * 40,
+        state="running",
+        settings_digest="",
+        settings="{}",
+        spurline="0",
+        tickets=3,
+        started_at=1.0,
+    )
+
+
+async def begun(database: Database, tickets: int = 3) -> list[str]:
+    names = [f"t{number}" for number in range(tickets)]
+    await Runs(database).begin(run_row(), [Ticket(id=name, title=name) for name in names])
+    return names
+
+
+def move_elsewhere(session: Session, worker: str, seen_at: float) -> None:
+    row = session.get_one(WorkerRow, worker)
+    row.host, row.seen_at = "elsewhere", seen_at
+    session.add(row)
+
+
+def die(session: Session, worker: str) -> None:
+    row = session.get_one(WorkerRow, worker)
+    row.born -= 3600
+    session.add(row)
+
+
+async def test_a_ticket_is_taken_once_however_many_want_it(place: Path | str) -> None:
+    async with Database(place) as one, Database(place) as other:
+        names = await begun(one, 40)
+        workers = [Claims(one, "r1", leads=False), Claims(other, "r1", leads=False), Claims(other, "r1", leads=False)]
+        for worker in workers:
+            await worker.begin()
+        taken: Counter[str] = Counter()
+        while sum(taken.values()) < len(names):
+            for got in await asyncio.gather(*(worker.take(names, 3) for worker in workers)):
+                taken.update(got)
+        assert taken == Counter(names)
+        assert sum(len(worker.held) for worker in workers) == 40
+        assert all(await asyncio.gather(*(worker.take(names, 3) for worker in workers))) is False
+
+
+async def test_only_one_leads(place: Path | str) -> None:
+    async with Database(place) as one, Database(place) as other:
+        await begun(one)
+        leaders = [Claims(database, "r1") for database in (one, other, one, other)]
+        results = await asyncio.gather(*(leader.begin() for leader in leaders), return_exceptions=True)
+        assert sorted(type(result).__name__ for result in results) == ["NoneType"] + ["UsageError"] * 3
+        await Claims(other, "r1", leads=False).begin()
+        winner = leaders[[result is None for result in results].index(True)]
+        assert len(await winner.others()) == 1
+
+
+async def test_an_earlier_holder_can_write_nothing_any_more(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        first, second = Claims(database, "r1", leads=False), Claims(database, "r1", leads=False)
+        await first.begin()
+        assert await first.take(["t0", "t1"], 2) == ("t0", "t1")
+        journal = StoreJournal(database, "r1", claims=first)
+        await journal.move("t0", "preparing")
+        # Its machine stands still for longer than a lease, and is taken for dead.
+        await database.write(lambda session: move_elsewhere(session, first.worker, 0.0))
+        await second.begin()
+        assert await second.take(["t0", "t1"], 1) == ("t0",)
+        told: list[str] = []
+        journal.listen(lambda event: told.append(event.kind))
+        with pytest.raises(LeaseLost):
+            await journal.move("t0", "generating")
+        journal.emit("agent.activity", "t0", {"doing": "thinking"})
+        with pytest.raises(LeaseLost):
+            await StoreEffects(database, first).once("branch", "x", "t0", _never, _nothing)
+        # What nobody has taken yet is not its own any more, either.
+        with pytest.raises(LeaseLost):
+            await journal.move("t1", "preparing")
+        assert await first.renew({}) == {"t0", "t1"}
+        await StoreJournal(database, "r1", claims=second).move("t0", "generating")
+        states = {row.ticket: row.state for row in await Runs(database).agents("r1")}
+        assert states == {"t0": "generating", "t1": "queued", "t2": "queued"}
+        assert [event.kind for event in await Runs(database).events("r1")] == ["agent.state", "agent.state"]
+
+
+async def _never() -> str:
+    raise AssertionError("the effect is not this worker's any more")
+
+
+async def _nothing() -> str | None:
+    return None
+
+
+async def test_a_process_of_this_machine_that_died_is_known_at_once(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        first = Claims(database, "r1")
+        await first.begin()
+        await first.take(["t0"], 1)
+        with pytest.raises(UsageError):
+            await Claims(database, "r1").begin()
+        await database.write(lambda session: die(session, first.worker))
+        second = Claims(database, "r1")
+        await second.begin()
+        assert await second.take(["t0", "t1"], 5) == ("t0", "t1")
+
+
+async def test_a_worker_elsewhere_counts_until_its_lease_is_over(place: Path | str) -> None:
+    now = 1000.0
+    async with Database(place) as database:
+        await begun(database)
+        first, second = (Claims(database, "r1", leads=False, clock=lambda: now) for _ in range(2))
+        await first.begin()
+        await first.take(["t0"], 1)
+        await database.write(lambda session: move_elsewhere(session, first.worker, now))
+        await second.begin()
+        now += LEASE_S - 1
+        assert await second.take(["t0"], 1) == ()
+        await first.renew({"t0": 12.5})
+        now += LEASE_S - 1
+        assert await second.take(["t0"], 1) == ()
+        # The clock jumps: the ticket changes hands, and the first one notices.
+        now += 3600
+        assert await second.take(["t0"], 1) == ("t0",)
+        assert await first.renew({}) == {"t0"}
+        (row, *_) = await Runs(database).agents("r1")
+        assert row.worked_s == 12.5
+
+
+async def test_what_is_given_back_waits_and_counts_its_fault(place: Path | str) -> None:
+    now = 1000.0
+    async with Database(place) as database:
+        await begun(database)
+        claims = Claims(database, "r1", clock=lambda: now)
+        await claims.begin()
+        await claims.take(["t0"], 1)
+        await claims.give_back("t0", worked_s=3.0, not_before=1060.0, fault=True, reason="tries again")
+        (row, *_) = await Runs(database).agents("r1")
+        assert (row.holder, row.faults, row.worked_s, row.reason) == (None, 1, 3.0, "tries again")
+        assert await claims.take(["t0"], 1) == ()
+        now = 1060.0
+        assert await claims.take(["t0"], 1) == ("t0",)
+        assert claims.held["t0"] == 2
+
+
+async def test_a_wish_is_heard_by_its_revision_and_keeps_a_ticket_from_being_taken(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        runs, claims = Runs(database), Claims(database, "r1")
+        await claims.begin()
+        assert (await claims.wishes()).revision == 0
+        assert await runs.wish("r1", "paused", ["t1"]) == 1
+        assert await runs.wish("r1", "paused") == 3
+        await runs.limit("r1", {"agents": 5})
+        await runs.limit("r1", {"checks": 2})
+        seen = await claims.wishes()
+        assert (seen.revision, seen.wish, seen.limits, seen.workers) == (4, "paused", '{"agents": 5, "checks": 2}', 1)
+        assert await claims.take(["t0", "t1"], 5) == ("t0",)
+        assert await runs.wish("r1", "") == 3
+        assert await claims.take(["t1"], 5) == ("t1",)
+        with pytest.raises(UsageError, match="no ticket 'nope'"):
+            await runs.wish("r1", "paused", ["nope"])
+
+
+async def test_leaving_frees_what_is_held(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        first = Claims(database, "r1")
+        await first.begin()
+        await first.take(["t0", "t1"], 5)
+        await first.end()
+        second = Claims(database, "r1")
+        await second.begin()
+        assert await second.take(["t0", "t1", "t2"], 5) == ("t0", "t1", "t2")
+
+
+async def test_an_end_gives_the_ticket_up(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        claims = Claims(database, "r1")
+        await claims.begin()
+        await claims.take(["t0"], 1)
+        journal = StoreJournal(database, "r1", claims=claims)
+        await journal.move("t0", "preparing")
+        await journal.move("t0", "error", "gone", {"environment": True})
+        (row, *_) = await Runs(database).agents("r1")
+        assert (row.holder, row.lease_ends, row.environment) == (None, None, True)
+        assert await claims.take(["t0"], 1) == ()
