@@ -1,4 +1,5 @@
-"""Text from outside (services, agents, tickets) made safe to print: no control sequences, no markup."""
+"""Text from outside (services, agents, tickets) made safe to print: no control sequences, no markup; and how a span
+of time is said."""
 
 from __future__ import annotations
 
@@ -33,3 +34,17 @@ def capped(text: str, limit: int) -> str:
         return text
     head, tail = limit // 3, limit - limit // 3
     return f"{text[:head]}\n… {len(text) - head - tail} characters left out …\n{text[len(text) - tail :]}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in at most two units: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 1 h`."""
+    if seconds < 0:
+        return "0 s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, name, lower_size, lower in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // lower_size
+            return f"{whole // size} {name} {rest} {lower}" if rest else f"{whole // size} {name}"
+    return f"{whole} s"

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.app import noun
-from harness.cli.documents import baseline_document, span
+from harness.cli.documents import baseline_document
 from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Cell, Output, Styled
 from harness.cli.place import repository_of
 from harness.settings import Project
 from sandbox.driver import Baseline, Driver
+from tasks.text import span
 
 app = noun("Start, stop and look at the baseline: the shared, stable version of every service.")
 

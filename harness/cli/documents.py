@@ -1,4 +1,4 @@
-"""The JSON shapes of baseline, sandbox, hop and exchange, and how times are said. Pure.
+"""The JSON shapes of baseline, sandbox, hop and exchange, and how moments are said. Pure.
 
 Routing keys are masked unless somebody asked for them in so many words.
 """
@@ -13,20 +13,6 @@ from sandbox.driver import Baseline, Fork, Sandbox
 from sandbox.exchanges import Exchange
 from sandbox.hops import Hop
 from sandbox.keys import masked
-
-
-def span(seconds: float) -> str:
-    """A length of time in at most two units: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 1 h`."""
-    if seconds < 0:
-        return "0 s"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    for size, name, lower_size, lower in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // lower_size
-            return f"{whole // size} {name} {rest} {lower}" if rest else f"{whole // size} {name}"
-    return f"{whole} s"
 
 
 def short_span(seconds: float) -> str:

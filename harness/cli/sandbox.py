@@ -13,7 +13,7 @@ import typer
 from harness.cli import completion
 from harness.cli.app import noun
 from harness.cli.connection import LISTED, live, named, not_up
-from harness.cli.documents import sandbox_document, span
+from harness.cli.documents import sandbox_document
 from harness.cli.forks import read_forks
 from harness.cli.interrupts import complete
 from harness.cli.options import Follow, Json, SandboxName, ServiceOption, duration, place_of, sandbox_name
@@ -24,6 +24,7 @@ from harness.settings import Project
 from sandbox.driver import Fork, Sandbox, Source
 from sandbox.keys import masked
 from tasks.errors import SandboxTaken, SpurlineError, UsageError
+from tasks.text import span
 
 app = noun("Make, change and look into sandboxes: forks of services beside the baseline, reached by a routing key.")
 
