@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from sqlmodel import col, select
 
 from harness.store.database import Database
 from harness.store.tables import BaselineResultRow, MessageRow, VerdictRow
 from harness.store.upsert import keep, replace
 from tasks.errors import StoreError
+
+_AT_ONCE: Final = 100
 
 
 def sorted_json(document: Any) -> str:
@@ -41,6 +46,15 @@ class Verdicts:
             raise StoreError(f"there is no verdict {name!r}")
         document: dict[str, Any] = json.loads(row.document)
         return document
+
+    async def load_all(self, names: Iterable[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Ids and documents of those that are there, a few at a time: together they may be large."""
+        wanted = list(names)
+        for first in range(0, len(wanted), _AT_ONCE):
+            some = wanted[first : first + _AT_ONCE]
+            query = select(VerdictRow.id, VerdictRow.document).where(col(VerdictRow.id).in_(some))
+            for name, text in await self._database.read(lambda session, query=query: tuple(session.exec(query))):  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                yield name, json.loads(text)
 
 
 class Messages:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
 
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -13,7 +13,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from harness.store.database import Database
 from harness.store.tables import AgentRow, AttemptRow, EventRow, RunRow
 from tasks.errors import UsageError
-from tasks.events import Event
+from tasks.events import Event, EventKind
 from tasks.states import FINAL_STATES, is_final
 from tasks.ticket import Ticket
 
@@ -140,13 +140,28 @@ class Runs:
         query = select(AgentRow).where(AgentRow.run == run).order_by(col(AgentRow.place))
         return await self._database.read(lambda session: tuple(session.exec(query)))
 
-    async def events(self, run: str, ticket: str | None = None) -> tuple[Event, ...]:
-        """The run's story, oldest first."""
-        query = select(EventRow).where(EventRow.run == run).order_by(col(EventRow.seq))
+    async def tickets(self, run: str) -> frozenset[str]:
+        """Which tickets the run is about."""
+        query = select(AgentRow.ticket).where(AgentRow.run == run)
+        return await self._database.read(lambda session: frozenset(session.exec(query)))
+
+    async def events(
+        self, run: str, ticket: str | None = None, *, kinds: Collection[str] | None = None
+    ) -> tuple[Event, ...]:
+        """The run's story, oldest first; of one ticket, or of some kinds, where they are given."""
+        columns = (col(EventRow.kind), col(EventRow.ticket), col(EventRow.data), col(EventRow.at))
+        query = select(*columns).where(EventRow.run == run).order_by(col(EventRow.seq))
         if ticket is not None:
             query = query.where(EventRow.ticket == ticket)
+        if kinds is not None:
+            query = query.where(col(EventRow.kind).in_(kinds))
         rows = await self._database.read(lambda session: tuple(session.exec(query)))
-        return tuple(Event(row.kind, row.run, row.ticket, json.loads(row.data), row.at) for row in rows)  # type: ignore[arg-type]  # the column holds an EventKind
+        return tuple(Event(cast(EventKind, kind), run, of, json.loads(data), at) for kind, of, data, at in rows)
+
+    async def last_event_at(self, run: str) -> float | None:
+        """When the run was last heard of, in seconds since the epoch."""
+        query = select(EventRow.at).where(EventRow.run == run).order_by(col(EventRow.seq).desc()).limit(1)
+        return await self._database.read(lambda session: session.exec(query).first())
 
 
 def _agents(run: str) -> SelectOfScalar[AgentRow]:

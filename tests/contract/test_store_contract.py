@@ -288,3 +288,26 @@ async def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(StoreError, match="cannot make"):
         Database(tmp_path / "state" / "spurline.db")
+
+
+async def test_events_of_some_kinds_and_when_the_last_one_was(database: Database) -> None:
+    journal = await begun(database, "t1", "t2")
+    assert await Runs(database).last_event_at("r1") is None
+    await journal.move("t1", "preparing")
+    journal.emit("agent.activity", "t1", {"doing": "thinking"})
+    await journal.move("t2", "preparing")
+    kinds = [event.kind for event in await Runs(database).events("r1", kinds=("agent.state",))]
+    assert kinds == ["agent.state", "agent.state"]
+    assert [event.kind for event in await Runs(database).events("r1", "t1", kinds=("agent.activity",))] == [
+        "agent.activity"
+    ]
+    assert await Runs(database).last_event_at("r1") == 5.0
+    assert await Runs(database).last_event_at("none") is None
+    assert await Runs(database).tickets("r1") == {"t1", "t2"}
+
+
+async def test_many_verdicts_are_loaded_in_parts(database: Database) -> None:
+    verdicts = Verdicts(database)
+    saved = [await verdicts.save("r1", "t1", {"conclusion": "failed", "number": number}) for number in range(250)]
+    found = {name: document["number"] async for name, document in verdicts.load_all([*saved, "none"])}
+    assert found == {name: number for number, name in enumerate(saved)}
