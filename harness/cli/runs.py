@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from harness.cli.app import noun
 from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Output, state_cell
+from harness.cli.report import Format, format_of, write_report
 from harness.cli.verdicts import show_verdict
 from harness.settings import Project
 from tasks.errors import UsageError
@@ -52,11 +54,21 @@ def show(
 def report(
     ctx: typer.Context,
     run: RunId = "last",
+    format: Annotated[
+        Format | None, typer.Option("--format", help="How it is written; else as the file's name ends, or text.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, not on stdout.")
+    ] = None,
     json: Json = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Write Markdown.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The same as --format markdown.")] = False,
 ) -> None:
-    """Report a run: outcome of each ticket, its proof or its evidence, iterations, tokens and money."""
-    complete(_report(place_of(ctx).project(), run, Output(json=json), markdown))
+    """Report a run: how each ticket ended and why, time, tokens, money, what limited it, and what changed.
+
+    Also of a run that still goes on, or was interrupted. The HTML is one file that needs no network and no script.
+    """
+    chosen = format_of(format, output, json=json, markdown=markdown)
+    complete(write_report(place_of(ctx).project(), run, chosen, output, Output(json=json)))
 
 
 @app.command("resume")
@@ -280,34 +292,6 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
         show_verdict(verdict, out)
 
 
-async def _report(project: Project, name: str, out: Output, markdown: bool) -> None:
-    from harness.store.runs import agent_json, tally
-
-    row, agents = await _load(project, name)
-    counts = tally(agents)
-    totals = {
-        "cost_usd": round(sum(agent.cost_usd for agent in agents), 6),
-        "model_calls": sum(agent.model_calls for agent in agents),
-        "iterations": sum(agent.iterations for agent in agents),
-        "seconds": round((row.ended_at or time.time()) - row.started_at, 3),
-    }
-    if out.json:
-        out.object({**_run_json(row), "tickets": counts, **totals, "agents": [agent_json(agent) for agent in agents]})
-        return
-    if not markdown:
-        await _show(project, name, out)
-        out.line()
-        out.fields([(name.replace("_", " "), f"{value:g}") for name, value in totals.items()])
-        return
-    out.line(f"# Run {row.id}\n")
-    out.line(f"Base `{row.base}`, {row.state}, {totals['seconds']:g} s, {totals['cost_usd']:g} USD.\n")
-    out.line("| ticket | state | iterations | reason | submission |")
-    out.line("|---|---|---|---|---|")
-    for agent in agents:
-        cells = (agent.ticket, agent.state, str(agent.iterations), agent.reason, agent.submission or "")
-        out.line("| " + " | ".join(_cell(cell) for cell in cells) + " |")
-
-
 async def _load(project: Project, name: str) -> tuple[RunRow, tuple[AgentRow, ...]]:
     from harness.runtime import opened_store
     from harness.store.runs import Runs
@@ -340,10 +324,3 @@ def _run_json(row: RunRow) -> dict[str, Any]:
 
 def _when(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def _cell(text: str) -> str:
-    """Text in a Markdown table: nothing in it may end the cell or begin markup."""
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())

@@ -121,3 +121,14 @@ def test_no_key_is_in_the_stream_or_the_transcripts(demo: Demo) -> None:
     for path in (demo.root / ".spurline" / "transcripts").rglob("*.jsonl"):
         text += path.read_text()
     assert re.findall(r"5b17[0-9a-f]{28}|spurline-key=[0-9a-f]{16}", text) == []
+
+
+def test_the_report_says_how_each_ticket_ended(demo: Demo) -> None:
+    report = json.loads(spurline("runs", "report", "--json", cwd=demo.root).stdout)
+    assert {agent["ticket"]: agent["state"] for agent in report["agents"]} == {
+        ticket: expected["state"] for ticket, expected in EXPECTED.items()
+    }
+    assert all(agent["proof"]["forks"] for agent in report["agents"] if agent["state"] == "verified")
+    assert report["cost_usd"] == pytest.approx(demo.lines[-1]["cost_usd"])
+    page = spurline("runs", "report", "--format", "html", cwd=demo.root).stdout
+    assert [ticket for ticket in EXPECTED if f">{ticket}<" not in page] == []

@@ -35,6 +35,8 @@ def test_top_level_names(names: set[str]) -> None:
     "name",
     [
         "harness/py.typed",
+        "harness/report/templates/page.html",
+        "harness/report/templates/page.css",
         "harness/store/migrations/versions/0001_first.py",
         "sandbox/router/normaliser.lua",
         "sandbox/local/watchdog.py",
