@@ -107,7 +107,7 @@ def _told(measured: Throughput, seconds: float) -> Throughput:
     said, limit = [], measured.agents_limit
     if measured.full_share >= WORTH_SAYING:
         said.append(
-            f"All {plural(limit or 0, 'slot')} for agents were taken, with tickets waiting for one, for "
+            f"Every slot for agents ({limit}) was taken, with tickets waiting for one, for "
             f"{percent(measured.full_share)} of the run."
         )
     said += [

@@ -121,7 +121,9 @@ def test_slots_that_were_all_taken_while_tickets_waited() -> None:
     events = [*story("one", (0, "generating"), (80, "failed")), *story("two", (80, "generating"), (100, "failed"))]
     found = report_of(events, agent_row("one", "failed"), agent_row("two", "failed"), run=run_row(agents=1)).throughput
     assert (found.agents_limit, found.peak, found.mean, found.full_share) == (1, 1, 1.0, 0.8)
-    assert found.sentences[0] == "All 1 slot for agents were taken, with tickets waiting for one, for 80 % of the run."
+    assert (
+        found.sentences[0] == "Every slot for agents (1) was taken, with tickets waiting for one, for 80 % of the run."
+    )
 
 
 def test_slots_are_not_short_where_nobody_waits() -> None:
