@@ -19,7 +19,6 @@ from harness.settings import Project
 from tasks.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.store.database import Database
     from harness.store.tables import AgentRow, RunRow
 
 app = noun("List runs, show or report one, and steer those that go on.")
@@ -230,11 +229,12 @@ def _said(out: Output, run: str, what: str, concerned: int, pid: int | None) -> 
 
 async def _list(project: Project, out: Output) -> None:
     from harness.runtime import opened_store
+    from harness.store.claims import as_it_is
     from harness.store.runs import Runs, tally
 
     async with opened_store(project) as database:
         runs = Runs(database)
-        found = [(await _as_it_is(database, row), tally(await runs.agents(row.id))) for row in await runs.list()]
+        found = [(await as_it_is(database, row), tally(await runs.agents(row.id))) for row in await runs.list()]
     if out.json:
         for row, counts in found:
             out.object({**_run_json(row), "tickets": counts})
@@ -294,20 +294,12 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
 
 async def _load(project: Project, name: str) -> tuple[RunRow, tuple[AgentRow, ...]]:
     from harness.runtime import opened_store
+    from harness.store.claims import as_it_is
     from harness.store.runs import Runs
 
     async with opened_store(project) as database:
-        row = await _as_it_is(database, await Runs(database).find(name))
+        row = await as_it_is(database, await Runs(database).find(name))
         return row, await Runs(database).agents(row.id)
-
-
-async def _as_it_is(database: Database, row: RunRow) -> RunRow:
-    """The run; one whose process was killed could not say that it was interrupted."""
-    from harness.store.claims import Claims
-
-    if row.state == "running" and not await Claims(database, row.id).others():
-        row.state = "interrupted"
-    return row
 
 
 def _run_json(row: RunRow) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tasks.states import FINAL_STATES, WORKING_STATES
 
 KINDS: tuple[EventKind, ...] = (
     "run.started",
+    "run.resumed",
     "run.limits",
     "run.interrupted",
     "agent.state",
@@ -97,6 +98,7 @@ def _ticket(
         title=agent.title,
         state=agent.state,
         reason=agent.reason,
+        attempt=agent.attempt,
         iterations=agent.iterations,
         sandbox=agent.sandbox,
         branch=agent.branch,
@@ -105,6 +107,9 @@ def _ticket(
         submission=agent.submission,
         tokens=tokens_of(agent),
         model_calls=agent.model_calls,
+        failed_verdicts=agent.failed_verdicts,
+        faults=agent.faults,
+        nudges=agent.nudges,
         cost_usd=agent.cost_usd,
         seconds=max(0.0, (agent.ended_at or known_at) - began) if began is not None else 0.0,
         spans=spans,

@@ -8,6 +8,7 @@ from harness.report.changes import same_backlog
 from harness.report.facts import KINDS, build, last_verdicts
 from harness.report.proof import proof_of
 from harness.report.values import Proof, Report
+from harness.store.claims import as_it_is
 from harness.store.database import Database
 from harness.store.documents import Verdicts
 from harness.store.runs import Runs
@@ -17,7 +18,7 @@ from harness.store.tables import AgentRow, RunRow
 async def load_report(database: Database, name: str) -> Report:
     """The report of the run that `name` means (see `Runs.find`). Raises UsageError, StoreError."""
     runs = Runs(database)
-    row = await runs.find(name)
+    row = await as_it_is(database, await runs.find(name))
     agents = await runs.agents(row.id)
     events = await runs.events(row.id, kinds=KINDS)
     wanted = last_verdicts(agents, events)

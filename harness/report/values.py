@@ -84,6 +84,7 @@ class TicketReport:
     title: str
     state: str
     reason: str
+    attempt: int
     iterations: int
     sandbox: str | None
     branch: str | None
@@ -92,6 +93,10 @@ class TicketReport:
     submission: str | None
     tokens: Tokens
     model_calls: int
+    failed_verdicts: int
+    faults: int
+    """Faults of the environment."""
+    nudges: int
     cost_usd: float
     seconds: float
     """From its first step to its end, or to the end of what is known."""

@@ -296,6 +296,13 @@ class Claims:
         )
 
 
+async def as_it_is(database: Database, run: RunRow) -> RunRow:
+    """The run; one whose process was killed could not say that it was interrupted."""
+    if run.state == "running" and not await Claims(database, run.id).others():
+        run.state = "interrupted"
+    return run
+
+
 def _lives(worker: WorkerRow, now: float, lease_s: float) -> bool:
     if worker.host == _host():
         return _runs(worker.pid, worker.born)
