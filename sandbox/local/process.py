@@ -150,17 +150,18 @@ class Process:
         self._unwatch()
         inside = self._inside()
         self._signal(self.pid, signal.SIGKILL)
-        code = self._popen.wait()
+        self.exit_code = code = self._popen.wait()
         if self._status is not None:
             os.close(self._status)
             # Bubblewrap says as shells do which signal ended the program.
-            code = 128 - code if 128 < code < 128 + signal.NSIG else code
-        self.exit_code = code
+            self.exit_code = 128 - code if 128 < code < 128 + signal.NSIG else code
         self._guard.remove(self.pid)
         # What was inside is dying, and may hold its port for a moment yet.
         if inside is not None and hasattr(os, "pidfd_open"):
             with contextlib.suppress(ProcessLookupError):
                 self._when_gone(inside, self._on_end)
+                if code < 0:  # killed while a cage was being built, bubblewrap may leave it behind
+                    os.kill(inside, signal.SIGKILL)
                 return
         self._on_end()
 

@@ -15,6 +15,7 @@ import grpc
 import psutil
 import pytest
 
+from sandbox.confinement import Cage
 from sandbox.local import watchdog
 from sandbox.local.guard import Guard
 from sandbox.local.logfile import LogFile
@@ -84,6 +85,25 @@ async def test_who_ignores_the_term_signal_is_killed(guard: Guard, log: LogFile)
     await first_line(log)
     await process.stop(grace_s=0.1)
     assert process.exit_code == -signal.SIGKILL
+
+
+async def test_a_cage_that_is_ended_while_it_is_built_leaves_nothing(
+    guard: Guard, log: LogFile, tmp_path: Path
+) -> None:
+    cage = Cage(writable=(tmp_path,), network=True)
+    for number in range(80):
+        process = Process.start(
+            [sys.executable, "-c", "import time; time.sleep(600)"],
+            cwd=tmp_path,
+            env={"SPURLINE_OWNER": guard.owner},
+            log=log,
+            guard=guard,
+            cage=cage,
+        )
+        await asyncio.sleep(number % 16 / 2000)
+        async with asyncio.timeout(GRACE_S):
+            await process.stop(grace_s=0)
+    assert list(watchdog.marked(guard.owner)) == []
 
 
 async def test_output_and_exit_code_are_kept(guard: Guard, log: LogFile) -> None:
