@@ -63,8 +63,7 @@ async def sandboxes(driver: Driver, copy: Shop, keeper: int, label: str) -> dict
         commit = copy.change(SERVICE, hash((label, number)))
         await asyncio.sleep(0.3)
         began = time.perf_counter()
-        await driver.create(name, ttl_s=600)
-        await driver.fork(name, {SERVICE: Source(commit=commit)})
+        await driver.create(name, ttl_s=600, sources={SERVICE: Source(commit=commit)})
         seconds.append(time.perf_counter() - began)
     grown = {kind: (after - before[kind]) / BATCH for kind, after in memory([keeper]).items()}
     await asyncio.gather(*map(driver.delete, names))

@@ -33,8 +33,7 @@ async def fork_ms(driver: Driver, http: httpx.AsyncClient, commit: str, name: st
     """From `create` to the first answer through the keyed ingress; that the fork gave it is proven by its hop."""
     since = await driver.cursor()
     began = time.perf_counter()
-    await driver.create(name, ttl_s=600)
-    box = await driver.fork(name, {SERVICE: Source(commit=commit)})
+    box = await driver.create(name, ttl_s=600, sources={SERVICE: Source(commit=commit)})
     answer = await http.get(box.urls[SERVICE] + "/healthz")
     took_ms = (time.perf_counter() - began) * 1000
     hops = (await driver.window(name, since)).hops
@@ -88,8 +87,7 @@ async def fill_up(driver: Driver, shop: Shop, live: int) -> float:
 
     async def one(number: int) -> None:
         async with turns:
-            await driver.create(f"live-{number}", ttl_s=3600)
-            await driver.fork(f"live-{number}", {SERVICE: Source(commit=commit)})
+            await driver.create(f"live-{number}", ttl_s=3600, sources={SERVICE: Source(commit=commit)})
 
     began = time.perf_counter()
     await asyncio.gather(*map(one, range(live)))

@@ -49,8 +49,8 @@ class Stage:
 
     async def forked(self, name: str, commit: str, *services: str) -> Sandbox:
         """A new sandbox with forks of `services` at `commit`."""
-        await self.driver.create(name, ttl_s=TTL_S)
-        return await self.driver.fork(name, {service: Source(commit=commit) for service in services})
+        sources = {service: Source(commit=commit) for service in services}
+        return await self.driver.create(name, ttl_s=TTL_S, sources=sources)
 
     async def entry(self) -> str:
         """The unkeyed URL of the entry."""
@@ -98,6 +98,18 @@ async def _eventually(holds: Callable[[], Awaitable[bool]], promise: str) -> Non
         raise Broken(promise) from None
 
 
+async def _on_its_way(stage: Stage, name: str) -> Sandbox:
+    """A sandbox that is being created, as `list` shows it."""
+    seen: list[Sandbox] = []
+
+    async def shown() -> bool:
+        seen.extend(box for box in await stage.driver.list() if box.name == name)
+        return bool(seen)
+
+    await _eventually(shown, "`list` names what is being created")
+    return seen[0]
+
+
 async def _baseline_is_ready(stage: Stage) -> None:
     baseline = await stage.driver.baseline()
     if baseline is None:
@@ -124,9 +136,12 @@ async def _up_again(stage: Stage) -> None:
 
 async def _empty_sandbox(stage: Stage) -> None:
     box = await stage.driver.create("empty", ttl_s=TTL_S)
-    must(box.forks == {} and box.generation == 0, "`create` makes a sandbox without forks")
+    must(box.forks == {} and box.generation == 0, "`create` without sources makes a sandbox without forks")
     must(await stage.words(box.urls["a"]) == ["a", "b", "c"], "without forks the baseline serves its key")
     await _must_raise(SandboxTaken, stage.driver.create("empty", ttl_s=TTL_S), "a live name raises SandboxTaken")
+    box = await stage.driver.fork("empty", {"b": Source(commit=stage.sample.changed)})
+    must((box.generation, box.forks["b"].generation) == (1, 1), "what it forks later is its first generation")
+    must(await stage.words(box.urls["a"]) == ["a", "changed-b", "c"], "and serves its key")
     await stage.driver.delete("empty")
 
 
@@ -154,7 +169,7 @@ async def _many_fork_the_same_service(stage: Stage) -> None:
 
 async def _two_services_move_together(stage: Stage) -> None:
     box = await stage.forked("pair", stage.sample.changed, "b", "c")
-    must(box.generation == 1, "one fork call is one generation of the sandbox")
+    must(box.generation == 1, "forks that come together are one generation of the sandbox")
     must(await stage.words(box.urls["a"]) == ["a", "changed-b", "changed-c"], "all named services are forked")
     await stage.driver.delete("pair")
 
@@ -171,6 +186,35 @@ async def _failed_fork_changes_nothing(stage: Stage) -> None:
     must(await stage.words(box.urls["a"]) == ["a", "changed-b", "c"], "on ForkError the sandbox is as before")
     must((box.generation, set(box.forks)) == (1, {"b"}), "on ForkError no generation has grown")
     await stage.driver.delete("broken")
+
+
+async def _failed_first_fork_leaves_nothing(stage: Stage) -> None:
+    await stage.driver.gc()
+    failing = {"b": Source(commit=stage.sample.crashing), "c": Source(commit=stage.sample.slow)}
+    making = asyncio.create_task(stage.driver.create("stillborn", ttl_s=TTL_S, sources=failing))
+    coming = await _on_its_way(stage, "stillborn")
+    error = await _must_raise(ForkError, making, "a first fork that ends before it is ready is a ForkError")
+    must((error.service, error.stage) == ("b", "start"), "that names the service and the stage")
+    must(any("no more tea" in line for line in error.log), "and holds the last lines")
+    await _must_raise(SandboxGone, stage.driver.get("stillborn"), "on ForkError there is no sandbox")
+    must("stillborn" not in {box.name for box in await stage.driver.list()}, "`list` does not name it either")
+    must(await stage.status(await stage.entry(), coming.key) == 421, "its key is refused")
+    must(await stage.driver.gc() == (), "and nothing of it is left")
+    box = await stage.forked("stillborn", stage.sample.changed, "b")
+    must(await stage.words(box.urls["a"]) == ["a", "changed-b", "c"], "the name is free")
+    await stage.driver.delete("stillborn")
+
+
+async def _nobody_has_it_before_it_is_made(stage: Stage) -> None:
+    making = asyncio.create_task(stage.forked("coming", stage.sample.slow, "b"))
+    coming = await _on_its_way(stage, "coming")
+    must((coming.forks, coming.urls) == ({}, {}), "what is being created has a name, but no forks or addresses")
+    for call in (stage.driver.get("coming"), stage.driver.renew("coming", ttl_s=TTL_S)):
+        await _must_raise(SandboxGone, call, "until `create` has returned nobody can use what it makes")
+    await _must_raise(SandboxTaken, stage.driver.create("coming", ttl_s=TTL_S), "its name is taken already")
+    await stage.driver.delete("coming")
+    await _must_raise(SandboxGone, making, "`delete` calls off a sandbox that is being created")
+    must(await stage.status(await stage.entry(), coming.key) == 421, "and its key is refused")
 
 
 async def _update_without_a_failed_request(stage: Stage) -> None:
@@ -356,6 +400,8 @@ SHARED: Final[tuple[Check, ...]] = (
     Check("many sandboxes fork the same service", _many_fork_the_same_service),
     Check("several services move together", _two_services_move_together),
     Check("a failed fork changes nothing", _failed_fork_changes_nothing),
+    Check("a failed first fork leaves no sandbox", _failed_first_fork_leaves_nothing),
+    Check("nobody has a sandbox before it is made", _nobody_has_it_before_it_is_made),
     Check("no request fails while a fork is updated", _update_without_a_failed_request),
     Check("after `delete` the key is refused", _refused_after_delete),
     Check("a lease that ends takes everything along", _lease_ends),

@@ -7,12 +7,14 @@ A driver runs one baseline and any number of sandboxes beside it. What every dri
 * `up` returns when every service is ready, or raises `BaselineError` that names the service and shows its last log
   lines. Called again with the same system and commit it returns the running baseline; with another one it raises.
   While it is under way `starts` tells how far each service has got; before and after it tells nothing.
-* `create` makes a sandbox without forks: requests with its key are served by the baseline. The name is the
-  caller's; a live name raises `SandboxTaken`.
-* `fork` starts what is named, waits until all of it is ready, and only then moves the routes, all of them at once:
-  either every named service is served by the new generation, or (on `ForkError`) none is and the sandbox is as
-  before. No request fails while a fork is updated: the old process stops after the route has moved and its requests
-  have drained. The generation of each named service grows by one.
+* `create` makes a sandbox and forks what `sources` names, if anything; the rest is served by the baseline. When it
+  returns every fork is ready and serves its key; when it raises there is no sandbox and nothing of it is left. Until
+  then `list` names it, without forks and addresses, and every other call on its name but `delete`, which calls it
+  off, raises `SandboxGone`. The name is the caller's; a live name raises `SandboxTaken`.
+* `fork` changes a sandbox that lives: it starts what is named, waits until all of it is ready, and only then moves
+  the routes, all of them at once: either every named service is served by the new generation, or (on `ForkError`)
+  none is and the sandbox is as before. No request fails while a fork is updated: the old process stops after the
+  route has moved and its requests have drained. The generation of each named service grows by one.
 * A fork of a commit runs from a checkout of exactly this commit, which nobody else can write to.
 * `renew` moves the end of the lease; a lease that ends takes the forks, the routes, the key and the checkouts along.
 * `delete` is idempotent. After it a request with the key is refused with 421.
@@ -116,7 +118,7 @@ class Sandbox:
     """Keyed URL of each service: plain http on loopback, the router adds every carrier of the key."""
     lease_ends: float
     generation: int
-    """Grows by one with every `fork` call that succeeded."""
+    """Grows by one with every call that forked something, `create` with sources being the first."""
     faults: tuple[str, ...] = ()
     """Services that answer 503 for this key at the moment."""
 
@@ -166,7 +168,7 @@ class Driver(Protocol):
         ...
 
     async def down(self) -> None: ...
-    async def create(self, name: str, *, ttl_s: float) -> Sandbox: ...
+    async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source] | None = None) -> Sandbox: ...
     async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox: ...
     async def renew(self, name: str, *, ttl_s: float) -> Sandbox: ...
     async def get(self, name: str) -> Sandbox: ...

@@ -21,7 +21,7 @@ from harness.cli.output import Cell, Output, Styled
 from harness.cli.place import repository_of
 from harness.cli.streams import print_exchanges, print_logs
 from harness.settings import Project
-from sandbox.driver import Fork, Sandbox, Source
+from sandbox.driver import Driver, Fork, Sandbox, Source
 from sandbox.keys import masked
 from tasks.errors import SandboxTaken, SpurlineError, UsageError
 from tasks.text import span
@@ -160,21 +160,30 @@ async def _create(
     async with live(project.root) as driver:
         if await driver.baseline() is None:
             raise not_up()
-        try:
-            made = await driver.create(name, ttl_s=ttl_s)
-        except SandboxTaken as taken:
-            raise UsageError(taken.message, hint=f"take another name, or delete it; {LISTED}") from None
-        if not sources:
-            return made
+        if name in [sandbox.name for sandbox in await driver.list()]:
+            raise _taken(name)
         _announce(sources, out)
         try:
-            return await driver.fork(name, sources)
-        except (SpurlineError, asyncio.CancelledError):
             if keep:
-                out.note(f"the sandbox {name} was kept, without forks")
-            else:
-                await driver.delete(name)
+                return await _create_to_keep(driver, name, sources, ttl_s, out)
+            return await driver.create(name, ttl_s=ttl_s, sources=sources)
+        except SandboxTaken:
+            raise _taken(name) from None
+        except asyncio.CancelledError:
+            if not keep:
+                await driver.delete(name)  # called off already; this returns when nothing of it is left
             raise
+
+
+async def _create_to_keep(
+    driver: Driver, name: str, sources: Mapping[str, Source], ttl_s: float, out: Output
+) -> Sandbox:
+    made = await driver.create(name, ttl_s=ttl_s)
+    try:
+        return await driver.fork(name, sources) if sources else made
+    except (SpurlineError, asyncio.CancelledError):
+        out.note(f"the sandbox {name} was kept, without forks")
+        raise
 
 
 async def _update(project: Project, name: str, forks: Sequence[str], out: Output) -> Sandbox:
@@ -209,6 +218,10 @@ async def _delete(root: Path, names: list[str], out: Output) -> None:
                 out.object({"sandbox": name, "deleted": name in living})
             else:
                 out.note(f"deleted {name}" if name in living else f"there was no sandbox {name}")
+
+
+def _taken(name: str) -> UsageError:
+    return UsageError(f"the sandbox {name!r} exists already", hint=f"take another name, or delete it; {LISTED}")
 
 
 def _announce(sources: Mapping[str, Source], out: Output) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -99,12 +100,8 @@ class LoopValidator:
         if objection is not None:
             return await self._conclude(work, docket, facts, objection, evidence.of_judgement(objection))
         await sound_baseline(self._driver, work.base)
-        sandbox = await self._sandbox(work.sandbox, docket)
-        wanted = {*scope.services, *sandbox.forks}
-        if all(_runs(sandbox, service, commit) for service in wanted):
-            return None
         try:
-            await self._driver.fork(work.sandbox, {service: Source(commit=commit) for service in sorted(wanted)})
+            await self._fork(work.sandbox, scope.services, commit, ttl_s=docket.project.settings.baseline.ttl)
         except ForkError as error:
             await self._book.blame(work.base, error)
             reason = f"the fork of {error.service} did not {error.stage}: {error.message}"
@@ -151,12 +148,16 @@ class LoopValidator:
         known = self._static.get((work.run, work.ticket.id))
         return known[1] if known is not None and known[0] == commit else None
 
-    async def _sandbox(self, name: str, docket: Docket) -> Sandbox:
-        ttl_s = docket.project.settings.baseline.ttl
+    async def _fork(self, name: str, services: Iterable[str], commit: str, *, ttl_s: float) -> None:
+        """Have `services`, and all that the sandbox forked before, run the commit in it."""
         try:
-            return await self._driver.renew(name, ttl_s=ttl_s)
+            sandbox = await self._driver.renew(name, ttl_s=ttl_s)
         except SandboxGone:
-            return await self._driver.create(name, ttl_s=ttl_s)
+            await self._driver.create(name, ttl_s=ttl_s, sources=_sources(services, commit))
+            return
+        wanted = {*services, *sandbox.forks}
+        if not all(_runs(sandbox, service, commit) for service in wanted):
+            await self._driver.fork(name, _sources(wanted, commit))
 
     async def _tried(self, case: Case) -> Trial:
         trial = await self._heard(case)
@@ -261,6 +262,10 @@ def _unasked(docket: Docket, commit: str, scope: ScopeFacts, static: _Static | N
         repeat=docket.repeat,
         preserve=docket.ticket.preserve,
     )
+
+
+def _sources(services: Iterable[str], commit: str) -> dict[str, Source]:
+    return {service: Source(commit=commit) for service in sorted(services)}
 
 
 def _runs(sandbox: Sandbox, service: str, commit: str) -> bool:

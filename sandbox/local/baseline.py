@@ -127,7 +127,7 @@ class LocalBaseline:
                 log=LogFile(self._logs / f"{service.name}.log"),
                 port=port,
                 baseline=True,
-                on_built=lambda: self._reach(service, "starting"),
+                on_run=lambda: self._reach(service, "starting"),
             )
         except NotStarted as failure:
             raise BaselineError(_with_log(failure), hint=failure.hint) from failure

@@ -40,7 +40,7 @@ class Generation:
 
 @dataclass(slots=True, eq=False)
 class Box:
-    """Mutable; changed only under `lock`, but for `lease_ends` and `ended`."""
+    """Mutable; changed only under `lock`, but for `lease_ends`, `made` and `ended`."""
 
     name: str
     key: RoutingKey
@@ -50,6 +50,8 @@ class Box:
     forks: dict[str, Generation] = field(default_factory=dict)
     generation: int = 0
     faults: frozenset[str] = frozenset()
+    made: bool = False
+    """Whether `create` has returned: nobody may use it before."""
     ended: str | None = None
     """Why it is gone, once it is."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -112,7 +114,7 @@ class Box:
             name=self.name,
             key=self.key,
             forks={name: generation.shown() for name, generation in self.forks.items()},
-            urls=dict(self.urls),
+            urls=dict(self.urls) if self.made else {},
             lease_ends=self.lease_ends,
             generation=self.generation,
             faults=tuple(sorted(self.faults)),

@@ -91,8 +91,8 @@ class KeeperDriver:
         with contextlib.suppress(_NoKeeperError):
             await self._call(wire.DOWN, wire.Arguments())
 
-    async def create(self, name: str, *, ttl_s: float) -> Sandbox:
-        return await self._call(wire.CREATE, wire.Arguments(name=name, ttl_s=ttl_s))
+    async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source] | None = None) -> Sandbox:
+        return await self._call(wire.CREATE, wire.Arguments(name=name, ttl_s=ttl_s, sources=sources))
 
     async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox:
         return await self._call(wire.FORK, wire.Arguments(name=name, sources=sources))

@@ -144,16 +144,15 @@ class LocalDriver:
     async def down(self) -> None:
         await self._down("the baseline was taken down")
 
-    async def create(self, name: str, *, ttl_s: float) -> Sandbox:
-        return await self._running()[1].create(name, ttl_s=ttl_s)
+    async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source] | None = None) -> Sandbox:
+        sandboxes = self._running()[1]
+        exact = {service: await self._git.exact(source) for service, source in (sources or {}).items()}
+        return await sandboxes.create(name, ttl_s=ttl_s, sources=exact)
 
     async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox:
         sandboxes = self._sandboxes(name)
         sandboxes.box(name)
-        exact = {
-            service: Source(commit=await self._git.resolve(source.commit)) if source.commit else source
-            for service, source in sources.items()
-        }
+        exact = {service: await self._git.exact(source) for service, source in sources.items()}
         return await sandboxes.fork(name, exact)
 
     async def renew(self, name: str, *, ttl_s: float) -> Sandbox:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from sandbox.driver import Source
 from sandbox.git import GitFailed, run_git
 from tasks.errors import CheckoutError, SandboxError
 from tasks.text import one_line
@@ -69,6 +70,10 @@ class Git:
         if revision == commit:
             self._known.add(revision)
         return commit
+
+    async def exact(self, source: Source) -> Source:
+        """The same source, its commit by the full id; CheckoutError where there is no such commit."""
+        return source if source.commit is None else Source(commit=await self.resolve(source.commit))
 
     def new_index(self) -> Path:
         """A path for the index of one checkout."""

@@ -41,7 +41,7 @@ _KEEP_ALIVE_S: Final = 24 * 3600
 _PATIENCE_S: Final = 15.0
 """How long a keeper that is ending may take until its successor gives up."""
 
-_FOR_THE_CALLER: Final[tuple[wire.Call[Any], ...]] = (wire.UP, wire.FORK)
+_FOR_THE_CALLER: Final[tuple[wire.Call[Any], ...]] = (wire.UP, wire.CREATE, wire.FORK)
 """The calls that take long and are of no use when nobody waits for them any more."""
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -20,12 +20,12 @@ from sandbox.local.baseline import LocalBaseline
 from sandbox.local.box import Box, Generation, gone
 from sandbox.local.keystock import KeyStock
 from sandbox.local.logfile import LogFile
-from sandbox.local.together import together, unsplit
-from sandbox.local.workload import Launcher, NotStarted, Workload
-from tasks.errors import CheckoutError, ForkError, SandboxError, SandboxTaken
+from sandbox.local.starts import Starts
+from sandbox.local.together import unsplit
+from sandbox.local.workload import Launcher, Workload
+from tasks.errors import SandboxError, SandboxTaken
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_END_GRACE_S: Final = 1.0
 
 
 class Sandboxes:
@@ -43,9 +43,9 @@ class Sandboxes:
         drain_s: float,
         starts: int,
     ) -> None:
-        self._baseline, self._launcher, self._folder = baseline, launcher, folder
+        self._baseline, self._launcher = baseline, launcher
         self._clock, self._drain_s = clock, drain_s
-        self._turns = asyncio.Semaphore(starts)
+        self._starts = Starts(baseline, launcher, folder, at_once=starts)
         self._boxes: dict[str, Box] = {}
         self._ending: dict[str, set[asyncio.Task[None]]] = {}
         self._ended = ended
@@ -61,30 +61,39 @@ class Sandboxes:
         return tuple(box.shown() for _, box in sorted(self._boxes.items()) if box.lease_ends > now)
 
     def box(self, name: str) -> Box:
-        """The live sandbox of this name; SandboxGone if there is none, or its lease has run out."""
+        """The live sandbox of this name; SandboxGone if there is none yet, or its lease has run out."""
         box = self._boxes.get(name)
-        if box is None:
+        if box is None or not box.made:
             raise gone(name, self._ended.get(name))
         if box.lease_ends <= self._clock():
             raise gone(name, "its lease ended")
         return box
 
-    async def create(self, name: str, *, ttl_s: float) -> Sandbox:
-        """A sandbox without forks; its key is live when this returns."""
+    async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source]) -> Sandbox:
+        """A sandbox that forks `sources`; when this returns its key is live and all are ready. If it raises, it is
+        gone."""
         if not _NAME.fullmatch(name):
             raise SandboxError(f"{name!r} cannot name a sandbox", hint="use 1 to 128 letters, digits, '.', '_' or '-'")
         if name in self._boxes and self._boxes[name].lease_ends <= self._clock():
             await self.end(self._boxes[name], "its lease ended")
         if name in self._boxes:
             raise SandboxTaken(f"the sandbox {name!r} exists already", hint="take another name, or delete it first")
+        for service, source in sources.items():
+            self._check(service, source)
         box = self._boxes[name] = Box(name=name, key=new_key(), lease_ends=self._clock() + ttl_s)
         try:
             async with box.lock:
                 await self._place(box)
+                box.check()
+                box.forks = await self._starts.first(box, sources)
+                box.generation = 1 if sources else 0
+            box.check()
         except BaseException:
             await unsplit(self.end(box, "it could not be created"))
             raise
+        box.made = True
         self._ended.pop(name, None)
+        self._launcher.checkouts.keep_spare(self._baseline.version)
         return box.shown()
 
     async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox:
@@ -94,12 +103,7 @@ class Sandboxes:
             self._check(service, source)
         async with box.lock:
             box.check()
-            started: list[Workload] = []
-            try:
-                fresh = await box.start(self._start_all(box, sources, started))
-            except BaseException:
-                await unsplit(self._stop_all(started, logs=True))
-                raise
+            fresh = await self._starts.next(box, sources)
             await unsplit(self._swap(box, fresh))
         self._launcher.checkouts.keep_spare(self._baseline.version)
         return box.shown()
@@ -170,44 +174,12 @@ class Sandboxes:
             if service.protocol != "tcp"
         }
 
-    async def _start_all(
-        self, box: Box, sources: Mapping[str, Source], started: list[Workload]
-    ) -> dict[str, Generation]:
-        """New generations of all, ready but not routed to; each is in `started` from the moment it is ready."""
-        made = await together(self._start(box, name, source, started) for name, source in sources.items())
-        return dict(zip(sources, made, strict=True))
-
-    async def _start(self, box: Box, name: str, source: Source, started: list[Workload]) -> Generation:
-        number = box.forks[name].number + 1 if name in box.forks else 1
-        log = LogFile(self._log_folder(box) / f"{name}.{number}.log")
-        log.remove()
-        try:
-            async with self._turns:
-                workload = await self._launcher.start(
-                    self._baseline.system.services[name],
-                    source,
-                    address=lambda neighbour: self._baseline.address(name, neighbour),
-                    log=log,
-                )
-        except NotStarted as failure:
-            raise ForkError(
-                failure.message,
-                service=failure.service,
-                stage=failure.stage,
-                log=failure.log,
-                hint=failure.hint,
-            ) from failure
-        except CheckoutError as error:
-            raise SandboxError(f"{name!r} cannot be forked: {error.message}", hint=error.hint) from error
-        started.append(workload)
-        return Generation(number=number, workload=workload)
-
     async def _swap(self, box: Box, fresh: dict[str, Generation]) -> None:
         """Move the routes to `fresh` and let what they led to drain. If they cannot be moved, `fresh` is ended."""
         try:
             await self._baseline.routes.put(box.routes_with(fresh))
         except BaseException:
-            await self._stop_all([made.workload for made in fresh.values()], logs=True)
+            await self._starts.undo([made.workload for made in fresh.values()])
             raise
         for name, made in fresh.items():
             old = box.forks.get(name)
@@ -242,17 +214,8 @@ class Sandboxes:
                 if draining:
                     await asyncio.wait(draining)
                 forks = [made.workload for made in box.forks.values()]
-                await self._stop_all([*draining.values(), *forks], logs=False)
-                await asyncio.to_thread(shutil.rmtree, self._log_folder(box), ignore_errors=True)
-
-    async def _stop_all(self, workloads: list[Workload], *, logs: bool) -> None:
-        await asyncio.gather(*(self._launcher.stop(work, grace_s=_END_GRACE_S) for work in workloads))
-        if logs:
-            for work in workloads:
-                work.process.log.remove()
-
-    def _log_folder(self, box: Box) -> Path:
-        return self._folder / f"{box.name}.{box.key[:4]}"
+                await self._starts.end([*draining.values(), *forks])
+                await asyncio.to_thread(shutil.rmtree, self._starts.log_folder(box), ignore_errors=True)
 
     def _check(self, name: str, source: Source) -> None:
         service = self._baseline.system.services.get(name)

@@ -126,12 +126,12 @@ class Launcher:
         log: LogFile,
         port: int | None = None,
         baseline: bool = False,
-        on_built: Callable[[], None] | None = None,
+        on_run: Callable[[], None] = lambda: None,
     ) -> Workload:
         """Start and wait. Raises NotStarted, CheckoutError, SandboxError. A `port` of the caller's is given back too
         when the workload stops or fails. `baseline`: it is the baseline's, which shares no checkout with forks and runs
-        as the team starts it; a fork is built and run in a cage, where one can be made. `on_built` is told when a build
-        has ended."""
+        as the team starts it; a fork is built and run in a cage, where one can be made. `on_run` is told when the
+        process runs."""
         port = self._ports.take() if port is None else port
         checkout: Checkout | None = None
         process: Process | None = None
@@ -144,9 +144,8 @@ class Launcher:
             cage, build_cage = self._caged(service, checkout, folder) if confined else (None, None)
             setting = _Setting(service, folder, env, port, address, log, cage, build_cage)
             build_s = await self._build(setting)
-            if service.build is not None and on_built is not None:
-                on_built()
             process = self._spawn(setting)
+            on_run()
             ready_s = await self._wait(setting, process)
             workload = Workload(service, source, port, process, checkout, ready_s, build_s)
             self._live.add(workload)

@@ -81,7 +81,7 @@ class StandIn:
     async def down(self) -> None:
         raise NotImplementedError
 
-    async def create(self, name: str, *, ttl_s: float) -> Sandbox:
+    async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source] | None = None) -> Sandbox:
         raise NotImplementedError
 
     async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox:

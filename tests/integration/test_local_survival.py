@@ -227,6 +227,25 @@ async def test_a_call_under_way_tells_that_the_keeper_ended(
     reap(pid)
 
 
+async def test_a_sandbox_whose_caller_goes_before_it_is_made_leaves_nothing(
+    keeper: KeeperDriver, sample: Sample, state: Path, tmp_path: Path
+) -> None:
+    never_ready = tmp_path / "never-ready"
+    begun = never_ready / "begun"
+    (never_ready / "b").mkdir(parents=True)
+    (never_ready / "b" / "app.py").write_text(f"import time\nopen({str(begun)!r}, 'w')\ntime.sleep(600)\n")
+    await keeper.up(sample.system, sample.base)
+    before = {process.pid for process in below(state)}
+    making = asyncio.create_task(keeper.create("x", ttl_s=60, sources={"b": Source(folder=never_ready)}))
+    await until(begun.exists)
+    making.cancel()
+    await asyncio.wait([making])
+    await until(lambda: {process.pid for process in below(state)} <= before)
+    await keeper.delete("x")
+    assert await keeper.list() == ()
+    assert await keeper.gc() == ()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signals_end_the_keeper_cleanly(
     number: signal.Signals, keeper: KeeperDriver, sample: Sample, state: Path
