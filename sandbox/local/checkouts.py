@@ -14,15 +14,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from sandbox.local.git import Git
 from sandbox.local.together import unsplit
 from tasks.errors import CheckoutError, SandboxError, SpurlineError, disk_is_full
 
+_AHEAD_S: Final = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -176,6 +180,8 @@ class Checkouts:
         folder, index = self._folder / f"spare-{next(self._numbers)}", self._git.new_index()
         try:
             await self._git.materialise(commit, folder, index)
+            # As old as the files, the index would make git read all of them once more when it is changed.
+            os.utime(index, (time.time() + _AHEAD_S,) * 2)
             self._spare = _Spare(commit, folder, index)
         except (SpurlineError, OSError) as error:
             _log.warning("no spare checkout could be made: %s", error)

@@ -1,7 +1,8 @@
 """Whether a service is ready: one probe, and the wait for the first that succeeds.
 
-Waiting is cheap and close: until the port opens a probe is one system call, made every few milliseconds; a process
-that ends is noticed at once and never waited for.
+Waiting is cheap and close: until the port opens a probe is one system call, and the pause before the next one is a
+small part of the time waited so far, so that a start is noticed late by that part at most, and a slow one, or one of
+many, is not slowed down by being asked; a process that ends is noticed soon and never waited for.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from sandbox.local.process import Process
 from sandbox.service import Ready
 
 _FIRST_S: Final = 0.01
-_EVERY_S: Final = 0.004
-_SLOW_EVERY_S: Final = 0.05
-_SLOW_AFTER_S: Final = 5.0
+_PART: Final = 0.02
+_LONGEST_S: Final = 0.05
 _PROBE_S: Final = 2.0
 
 
@@ -35,7 +35,7 @@ async def wait_ready(ready: Ready, host: str, port: int, *, process: Process | N
             return False
         if await is_ready(ready, host, port, log=log):
             return process is None or process.alive
-        await asyncio.sleep(_EVERY_S if waited_s < _SLOW_AFTER_S else _SLOW_EVERY_S)
+        await asyncio.sleep(min(_PART * waited_s, _LONGEST_S))
     return False
 
 
