@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from graphs.ports import Validator, Verdict, Work, Workspaces
@@ -44,9 +45,13 @@ class ThrottledDriver:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def create(self, name: str, *, ttl_s: float) -> Sandbox:
-        async with self._gates["sandboxes"].place(self._workspaces.owner(name)):
-            return await self._inner.create(name, ttl_s=ttl_s)
+    async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source] | None = None) -> Sandbox:
+        owner = self._workspaces.owner(name)
+        async with AsyncExitStack() as places:
+            await places.enter_async_context(self._gates["sandboxes"].place(owner))
+            if sources:
+                await places.enter_async_context(self._gates["forks"].place(owner))
+            return await self._inner.create(name, ttl_s=ttl_s, sources=sources)
 
     async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox:
         async with self._gates["forks"].place(self._workspaces.owner(name)):

@@ -186,7 +186,7 @@ class Crowd:
     def __init__(self) -> None:
         self.now, self.gate = Counter[str](), asyncio.Event()
 
-    async def create(self, name: str, *, ttl_s: float) -> None:
+    async def create(self, name: str, *, ttl_s: float, sources: object = None) -> None:
         await self._call("create")
 
     async def fork(self, name: str, sources: object) -> None:
