@@ -12,6 +12,7 @@ import httpx
 import pytest
 from anthropic.types import MessageParam, ToolUseBlock
 
+from harness.agents.rehearsal.limits import RateLimit
 from harness.agents.rehearsal.server import serve_rehearsal
 from tasks.errors import ConfigError
 
@@ -163,7 +164,82 @@ async def test_a_broken_stream_is_broken(base_url: str, sdk: anthropic.AsyncAnth
     assert (await streamed(sdk, [OPENING])).stop_reason == "tool_use"
 
 
-@pytest.mark.parametrize("order", [{"next": [{}]}, {"next": [{"cut": True, "status": 500}]}, {"now": []}])
+async def test_a_rate_limit_rejects_as_the_api_does(tmp_path: Path) -> None:
+    (tmp_path / "users-v2.yaml").write_text(RECORDING)
+    limit = RateLimit(requests_per_s=1 / 60, burst=2, input_tokens_per_min=60_000, output_tokens_per_min=6_000)
+    opening: Any = {"role": "user", "content": "Ticket users-v2: x"}
+    async with (
+        serve_rehearsal(tmp_path, limit=limit) as url,
+        anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as sdk,
+        httpx.AsyncClient() as http,
+    ):
+        await streamed(sdk, [opening])
+        async with sdk.messages.stream(model="claude-x", max_tokens=9, messages=[opening]) as stream:
+            headers = stream.response.headers
+        assert headers["anthropic-ratelimit-requests-remaining"] == "0"
+        assert headers["anthropic-ratelimit-requests-limit"] == "1"
+        assert headers["anthropic-ratelimit-input-tokens-limit"] == "60000"
+        assert 59_900 < int(headers["anthropic-ratelimit-input-tokens-remaining"]) < 60_000
+        assert 5_800 < int(headers["anthropic-ratelimit-output-tokens-remaining"]) < 6_000
+        assert headers["anthropic-ratelimit-requests-reset"].endswith("+00:00")
+        with pytest.raises(anthropic.RateLimitError) as raised:
+            await streamed(sdk, [opening])
+        assert 1 <= int(raised.value.response.headers["retry-after"]) <= 60
+        assert raised.value.response.headers["anthropic-ratelimit-requests-remaining"] == "0"
+        assert (await http.get(f"{url}/_calls")).json() == {"answered": 2, "rejected": 1}
+
+
+async def test_a_rate_limit_may_keep_its_headers_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "users-v2.yaml").write_text(RECORDING)
+    limit = RateLimit(requests_per_s=0.01, headers=False, retry_after=False)
+    opening: Any = {"role": "user", "content": "Ticket users-v2: x"}
+    async with (
+        serve_rehearsal(tmp_path, limit=limit) as url,
+        anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as sdk,
+    ):
+        await streamed(sdk, [opening])
+        with pytest.raises(anthropic.RateLimitError) as raised:
+            await streamed(sdk, [opening])
+    assert not [name for name in raised.value.response.headers if "ratelimit" in name or name == "retry-after"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "content"),
+    [
+        (RateLimit(input_tokens_per_min=60), "x" * 2_000),
+        (RateLimit(output_tokens_per_min=5), "x"),
+    ],
+)
+async def test_tokens_are_limited_and_a_request_larger_than_the_limit_passes_once(
+    tmp_path: Path, limit: RateLimit, content: str
+) -> None:
+    (tmp_path / "users-v2.yaml").write_text(RECORDING)
+    first: Any = {"role": "user", "content": f"Ticket users-v2: {content}"}
+    second: Any = {"role": "user", "content": f"Ticket users-v2: {content} and more"}
+    async with (
+        serve_rehearsal(tmp_path, limit=limit) as url,
+        anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as sdk,
+    ):
+        await streamed(sdk, [first])
+        with pytest.raises(anthropic.RateLimitError):
+            await streamed(sdk, [second])
+
+
+async def test_what_is_read_from_the_cache_is_not_limited(tmp_path: Path) -> None:
+    (tmp_path / "users-v2.yaml").write_text(RECORDING)
+    mark: Any = {"type": "text", "text": "Ticket users-v2: " + "x" * 2_000, "cache_control": {"type": "ephemeral"}}
+    async with (
+        serve_rehearsal(tmp_path, limit=RateLimit(input_tokens_per_min=600)) as url,
+        anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as sdk,
+    ):
+        for _ in range(5):
+            await streamed(sdk, [{"role": "user", "content": [mark]}])
+
+
+@pytest.mark.parametrize(
+    "order",
+    [{"next": [{}]}, {"next": [{"cut": True, "pings": True}]}, {"next": [{"cut": True, "status": 500}]}, {"now": []}],
+)
 async def test_an_order_that_makes_no_sense_is_refused(base_url: str, order: dict[str, Any]) -> None:
     async with httpx.AsyncClient() as client:
         assert (await client.post(f"{base_url}/_faults", json=order)).status_code == 400

@@ -39,8 +39,8 @@ class PrefixCache:
     def __init__(self) -> None:
         self._written: OrderedDict[bytes, None] = OrderedDict()
 
-    def count(self, request: dict[str, Any]) -> PromptTokens:
-        """Count the prompt of a Messages API request, and remember its breakpoints."""
+    def count(self, request: dict[str, Any], *, remember: bool = True) -> PromptTokens:
+        """Count the prompt of a Messages API request, and remember its breakpoints, unless it is not let in."""
         total = read = marked = 0
         digest = hashlib.sha256(str(request.get("model")).encode())
         for text, is_breakpoint in _pieces(request):
@@ -50,7 +50,7 @@ class PrefixCache:
             if prefix in self._written:
                 self._written.move_to_end(prefix)
                 read = total
-            elif is_breakpoint:
+            elif is_breakpoint and remember:
                 self._written[prefix] = None
             if is_breakpoint:
                 marked = total

@@ -22,6 +22,8 @@ class Fault(Frozen):
     """The error's text, where the usual one does not do."""
     stall_s: float | None = Field(default=None, gt=0)
     """Begin the answer, then say nothing for so long."""
+    pings: bool = False
+    """Send pings while it stalls, as the API does while a model thinks."""
     cut: bool = False
     """Begin the answer, then close the connection."""
     garbage: bool = False
@@ -31,6 +33,8 @@ class Fault(Frozen):
     def _exactly_one(self) -> Self:
         if sum((self.status is not None, self.stall_s is not None, self.cut, self.garbage)) != 1:
             raise ValueError("give exactly one of status, stall_s, cut, garbage")
+        if self.pings and self.stall_s is None:
+            raise ValueError("pings go with stall_s")
         return self
 
 

@@ -2,7 +2,8 @@
 
     async with serve_rehearsal(Path("recordings")) as base_url: ...
 
-It keeps no conversation: every request brings its own. `POST /_faults` makes the next calls go wrong.
+It keeps no conversation: every request brings its own. `POST /_faults` makes the next calls go wrong, `GET /_calls`
+says how many were answered and how many the rate limit rejected.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 import socket
 from collections.abc import AsyncIterator, Generator, Mapping
 from pathlib import Path
@@ -27,9 +29,10 @@ from starlette.types import Receive, Scope, Send
 
 from harness.agents.rehearsal.cache import PrefixCache
 from harness.agents.rehearsal.faults import Fault, FaultOrder, Faults
+from harness.agents.rehearsal.limits import NO_LIMIT, RateLimit, RateLimiter
 from harness.agents.rehearsal.play import Answer, answer, recording_for, ticket_of
 from harness.agents.rehearsal.recording import Recording, read_recordings
-from harness.agents.rehearsal.wire import MessagesRequest, error_body, message_body, stream_events
+from harness.agents.rehearsal.wire import MessagesRequest, error_body, event, message_body, output_tokens, stream_events
 
 _FAULT_MESSAGES: Final = {
     400: "the request is not valid",
@@ -42,24 +45,32 @@ _FAULT_MESSAGES: Final = {
 # The largest request body of the real API is 32 MB.
 _MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 _BACKLOG: Final = 1024
+_PING_S: Final = 0.2
 
 
 class _Refused(Exception):
     """A request that is answered with an error."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status, self.message, self.headers = status, message, headers
 
 
 class Rehearsal:
     """Plays the recordings: the API's endpoints, as methods."""
 
     def __init__(
-        self, folder: Path, recordings: Mapping[str, Recording], copies: Mapping[str, str], *, latency_s: float
+        self,
+        folder: Path,
+        recordings: Mapping[str, Recording],
+        copies: Mapping[str, str],
+        *,
+        latency_s: float,
+        limit: RateLimit,
     ) -> None:
         self._folder, self._recordings, self._copies, self._latency_s = folder, recordings, copies, latency_s
         self._faults, self._cache, self._numbers = Faults(), PrefixCache(), itertools.count(1)
+        self._limiter = RateLimiter(limit)
 
     def app(self) -> Starlette:
         return Starlette(
@@ -67,6 +78,7 @@ class Rehearsal:
                 Route("/v1/messages", self._messages, methods=["POST"]),
                 Route("/v1/messages/count_tokens", self._count_tokens, methods=["POST"]),
                 Route("/_faults", self._order_faults, methods=["POST"]),
+                Route("/_calls", self._count_calls),
             ]
         )
 
@@ -78,11 +90,13 @@ class Rehearsal:
                 raise _Refused(fault.status, fault.message or _FAULT_MESSAGES.get(fault.status, "an error"))
             wanted = await _read(request)
             reply = self._reply(wanted)
+            self._admit(wanted)
         except _Refused as refused:
             return _refusal(refused, request_id, fault)
         await asyncio.sleep(self._latency_s)
         prompt = self._cache.count(wanted.prompt())
-        headers = {"request-id": request_id}
+        self._limiter.gave(output_tokens(reply))
+        headers = {"request-id": request_id, **self._limiter.headers()}
         if not wanted.stream:
             if fault is not None and fault.stall_s is not None:
                 await asyncio.sleep(fault.stall_s)
@@ -105,6 +119,14 @@ class Rehearsal:
         if recording is None:
             raise _Refused(404, f"no recording for ticket {ticket!r} in {self._folder}")
         return answer(recording, wanted.messages, ticket)
+
+    def _admit(self, wanted: MessagesRequest) -> None:
+        prompt = self._cache.count(wanted.prompt(), remember=False) if self._limiter.counts_input else None
+        if (wait_s := self._limiter.admit(prompt.fresh + prompt.cache_write if prompt else 0)) is not None:
+            raise _Refused(429, _FAULT_MESSAGES[429], self._limiter.headers(wait_s))
+
+    async def _count_calls(self, request: Request) -> Response:
+        return JSONResponse({"answered": self._limiter.answered, "rejected": self._limiter.rejected})
 
     async def _count_tokens(self, request: Request) -> Response:
         try:
@@ -140,7 +162,7 @@ async def _read(request: Request, defaults: Mapping[str, object] | None = None) 
 
 
 def _refusal(refused: _Refused, request_id: str, fault: Fault | None) -> Response:
-    headers = {"request-id": request_id}
+    headers = {"request-id": request_id, **refused.headers}
     if fault is not None and fault.retry_after is not None:
         headers["retry-after"] = f"{fault.retry_after:g}"
     return JSONResponse(error_body(refused.status, refused.message, request_id), refused.status, headers)
@@ -161,7 +183,10 @@ class _Broken(StreamingResponse):
         if fault.garbage:
             yield b'event: content_block_delta\ndata: {"type": "content_block_delta", "ind\n\n'
         if fault.stall_s is not None:
-            await asyncio.sleep(fault.stall_s)
+            for _ in range(math.ceil(fault.stall_s / _PING_S) if fault.pings else 0):
+                await asyncio.sleep(_PING_S)
+                yield event("ping", {})
+            await asyncio.sleep(0 if fault.pings else fault.stall_s)
         if not fault.cut:
             for piece in events[half:]:
                 yield piece
@@ -185,13 +210,18 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve_rehearsal(
-    folder: Path, *, copies: Mapping[str, str] = MappingProxyType({}), latency_s: float = 0.0
+    folder: Path,
+    *,
+    copies: Mapping[str, str] = MappingProxyType({}),
+    latency_s: float = 0.0,
+    limit: RateLimit = NO_LIMIT,
 ) -> AsyncIterator[str]:
-    """Serve the recordings of `folder` on a free port; yields the base URL. Every call takes `latency_s` longer.
+    """Serve the recordings of `folder` on a free port; yields the base URL. Every call takes `latency_s` longer, and
+    `limit` rejects those that are too many.
 
     A ticket of `copies` (id of the copy to id of the original) plays its original's recording, unless it has its own.
     Raises ConfigError where a recording cannot be used."""
-    rehearsal = Rehearsal(folder, read_recordings(folder), copies, latency_s=latency_s)
+    rehearsal = Rehearsal(folder, read_recordings(folder), copies, latency_s=latency_s, limit=limit)
     config = uvicorn.Config(
         rehearsal.app(),
         log_config=None,

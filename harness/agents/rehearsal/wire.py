@@ -75,7 +75,7 @@ def message_body(answer: Answer, model: str, prompt: PromptTokens, request_id: s
         "content": answer.content,
         "stop_reason": answer.stop_reason,
         "stop_sequence": None,
-        "usage": {**_prompt_usage(prompt), "output_tokens": _output_tokens(answer)},
+        "usage": {**_prompt_usage(prompt), "output_tokens": output_tokens(answer)},
     }
 
 
@@ -119,5 +119,6 @@ def _prompt_usage(prompt: PromptTokens) -> dict[str, int]:
     }
 
 
-def _output_tokens(answer: Answer) -> int:
+def output_tokens(answer: Answer) -> int:
+    """How many tokens an answer has."""
     return sum(tokens_of(json.dumps(block)) for block in answer.content)
