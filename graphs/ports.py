@@ -88,8 +88,9 @@ class Workspaces(Protocol):
 class Agent(Protocol):
     """The worker. It keeps its own conversation (by run and ticket); the loop gives it only what is new."""
 
-    async def generate(self, work: Work, message: str) -> Generated:
-        """Go on with the conversation until the agent says that it is done. Raises ModelError."""
+    async def generate(self, work: Work, message: str, iteration: int) -> Generated:
+        """Say what is new, once an iteration however often this is called, and go on with the conversation until the
+        agent says that it is done. Raises ModelError."""
         ...
 
 

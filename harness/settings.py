@@ -118,7 +118,12 @@ class LimitSettings(Frozen):
     checks: int = Field(default=8, ge=1)
     """Agents whose checks run at the same time."""
     budget_usd: float = Field(default=200.0, gt=0)
+    budget_calls: int = Field(default=20_000, gt=0)
+    budget_tokens: int = Field(default=100_000_000, gt=0)
+    budget_minutes: float = Field(default=1440.0, gt=0)
     ticket_budget_usd: float = Field(default=4.0, gt=0)
+    ticket_calls: int = Field(default=400, gt=0)
+    ticket_tokens: int = Field(default=2_000_000, gt=0)
     ticket_minutes: float = Field(default=60.0, gt=0)
     ticket_failed_verdicts: int = Field(default=10, ge=1)
     ticket_nudges: int = Field(default=2, ge=0)

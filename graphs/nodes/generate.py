@@ -22,7 +22,7 @@ async def generate(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
         "generating",
         data={"iterations": iteration, "branch": work.branch, "sandbox": work.sandbox},
     )
-    generated = await ports.agent.generate(work, await ports.messages.text(state["message"]))
+    generated = await ports.agent.generate(work, await ports.messages.text(state["message"]), iteration)
     begun: TicketState = {"iteration": iteration}
     if generated.end == "needs_human":
         return {**begun, **ended("needs_human", generated.reason)}

@@ -53,6 +53,7 @@ def build_agent(
     )
     return AnthropicAgent(
         client,
+        meter=meter,
         driver=driver,
         journal=journal,
         transcripts=transcripts,

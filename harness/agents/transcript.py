@@ -37,6 +37,8 @@ class Entry:
     """Seconds since the epoch."""
     stop_reason: str | None = None
     """Of a message of the model: why it stopped."""
+    iteration: int | None = None
+    """Of a message of the loop: in which iteration it was said."""
 
     @property
     def message(self) -> Message:
@@ -63,10 +65,17 @@ class Transcript:
             raise _unusable(path, error) from error
         return cls(path, [_entry(path, number, line) for number, line in enumerate(lines[1:], 2)])
 
-    def add(self, origin: Origin, content: Sequence[Block], *, stop_reason: str | None = None) -> Entry:
+    def add(
+        self,
+        origin: Origin,
+        content: Sequence[Block],
+        *,
+        stop_reason: str | None = None,
+        iteration: int | None = None,
+    ) -> Entry:
         """Append one message. Raises StoreError when the disk does not take it; then it was not said."""
         role: Role = "assistant" if origin == "agent" else "user"
-        entry = Entry(origin, role, _sound(content), time.time(), stop_reason)
+        entry = Entry(origin, role, _sound(content), time.time(), stop_reason, iteration)
         try:
             _append(self.path, _line(entry))
         except OSError as error:
@@ -115,7 +124,8 @@ def _check_head(path: Path, line: bytes) -> None:
 def _entry(path: Path, number: int, line: bytes) -> Entry:
     data = _parsed(path, number, line)
     try:
-        return Entry(data["origin"], data["role"], data["content"], data["at"], data.get("stop_reason"))
+        rest = data.get("stop_reason"), data.get("iteration")
+        return Entry(data["origin"], data["role"], data["content"], data["at"], *rest)
     except KeyError as error:
         raise StoreError(
             f"{path}:{number}: the line lacks {error}", hint="restore the file, or start a new run"
@@ -134,7 +144,8 @@ def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 def _line(entry: Entry) -> dict[str, Any]:
     line = {"origin": entry.origin, "role": entry.role, "at": round(entry.at, 3), "content": entry.content}
-    return line if entry.stop_reason is None else {**line, "stop_reason": entry.stop_reason}
+    rest = {"stop_reason": entry.stop_reason, "iteration": entry.iteration}
+    return {**line, **{name: value for name, value in rest.items() if value is not None}}
 
 
 def _sound(content: Sequence[Block]) -> list[Block]:

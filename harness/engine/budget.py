@@ -1,33 +1,112 @@
-"""The budget of a run and of each ticket: money, checked before a call with reservations for the calls in flight."""
+"""The budgets of a run and of its tickets: calls, tokens, money and minutes, checked before every call.
+
+What is in flight counts: a call reserves what its ticket's last one used, or the mean call where that is not known.
+Money alone would bound nothing for a model without a price, so each measure has a cap of its own.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
 
-from harness.agents.meter import ModelCall
-from harness.engine.gates import Gate
+from harness.agents.meter import ModelCall, OutOfBudget
+from harness.store.tables import AgentRow
+
+NEARLY: Final = 0.8
+"""The share of a ticket's budget, the coming call included, from which its agent is told to wrap up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What was used."""
+
+    calls: int = 0
+    tokens: int = 0
+    """Output, and input that was not read from the cache."""
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.calls + other.calls,
+            self.tokens + other.tokens,
+            self.cost_usd + other.cost_usd,
+            self.seconds + other.seconds,
+        )
+
+    def __sub__(self, other: Spent) -> Spent:
+        return self + Spent(-other.calls, -other.tokens, -other.cost_usd, -other.seconds)
+
+
+NOTHING: Final = Spent()
+
+
+def spent_in(row: AgentRow) -> Spent:
+    """What the journal knows that a ticket's agent has used. How long it was at work is not in its row."""
+    tokens = row.input_tokens + row.cache_write_tokens + row.output_tokens
+    return Spent(row.model_calls, tokens, row.cost_usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much may be used."""
+
+    usd: float = math.inf
+    calls: float = math.inf
+    tokens: float = math.inf
+    minutes: float = math.inf
+
+    def passed(self, spent: Spent) -> str | None:
+        """The first cap that `spent` passes, with its unit."""
+        return next((f"{_figure(cap)} {unit}" for used, cap, unit in self._uses(spent) if used > cap), None)
+
+    def nearly(self, spent: Spent) -> str | None:
+        """The first cap that `spent` comes near to, as `USED of CAP UNIT`."""
+        near = ((used, cap, unit) for used, cap, unit in self._uses(spent) if used >= NEARLY * cap)
+        return next((f"{_figure(min(used, cap))} of {_figure(cap)} {unit}" for used, cap, unit in near), None)
+
+    def _uses(self, spent: Spent) -> tuple[tuple[float, float, str], ...]:
+        return (
+            (spent.cost_usd, self.usd, "USD"),
+            (spent.calls, self.calls, "model calls"),
+            (spent.tokens, self.tokens, "tokens"),
+            (spent.seconds / 60, self.minutes, "minutes"),
+        )
 
 
 class Budget:
-    """Implements harness.agents.meter.Meter. `refuse` is asked before each call, `charge` told after it."""
+    """Who may still make a call. Money and tokens can pass a cap by what calls in flight use over their reservation."""
 
     def __init__(
         self,
         *,
-        run_usd: float,
-        ticket_usd: float,
-        model_calls: int,
-        before_call: Callable[[str], None] = lambda ticket: None,
+        run: Caps,
+        ticket: Caps,
+        spent: Mapping[str, Spent] = MappingProxyType({}),
+        seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`before_call` is told the ticket before each call; what it raises passes through."""
-        self._run_usd, self._ticket_usd = run_usd, ticket_usd
-        self._slots = Gate("model_calls", model_calls)
-        self._before_call = before_call
-        self._in_flight = 0
-        self._calls = 0
-        self._spent: defaultdict[str, float] = defaultdict(float)
+        """`spent` is what the run's tickets used before this process, `seconds` how long the run had gone on."""
+        self._run, self._ticket, self._clock = run, ticket, clock
+        self._spent = dict(spent)
+        self._own = sum(self._spent.values(), NOTHING)
+        self._others = NOTHING
+        self._began = clock() - seconds
+        self._since: dict[str, float] = {}
+        """Since when each ticket's minutes count."""
+        self._last: dict[str, Spent] = {}
+        self._reserved: dict[str, Spent] = {}
+        self._all_reserved = NOTHING
+
+    @property
+    def spent(self) -> Mapping[str, Spent]:
+        """What each ticket has used so far."""
+        return {ticket: self._used(ticket) for ticket in (*self._spent, *self._since)}
 
     @property
     def limit(self) -> int:
@@ -40,36 +119,77 @@ class Budget:
 
     @property
     def spent_usd(self) -> float:
-        """What the run cost so far."""
-        return sum(self._spent.values())
+        """What the run cost so far, in all its processes."""
+        return self._own.cost_usd + self._others.cost_usd
+
+    def others(self, spent: Spent) -> None:
+        """Set what other processes of the same run have used, over all their tickets. Their seconds are the run's own
+        and do not count."""
+        self._others = replace(spent, seconds=0.0)
 
     def refuse(self, ticket: str) -> str | None:
-        """Why no further call may start, None when it may. A call in flight counts as the mean call so far.
-
-        Enter `slot` at once where it may: nothing else must be refused or let go between the two.
-        """
-        self._before_call(ticket)
-        mean = self.spent_usd / self._calls if self._calls else 0.0
-        if self._spent[ticket] + mean > self._ticket_usd:
-            return f"the ticket's {self._ticket_usd:g} USD are spent"
-        if self.spent_usd + mean * (self._in_flight + 1) > self._run_usd:
-            return f"the run's {self._run_usd:g} USD are spent"
+        """Why no further call may start for `ticket`, in one line; None when it may."""
+        coming = self._expected(ticket)
+        own = self._used(ticket) + self._reserved.get(ticket, NOTHING) + coming
+        if (cap := self._ticket.passed(own)) is not None:
+            return f"the ticket's {cap} are spent"
+        run = self._own + self._others + self._all_reserved + coming
+        if (cap := self._run.passed(replace(run, seconds=self._clock() - self._began))) is not None:
+            return f"the run's {cap} are spent"
         return None
+
+    def nearly_spent(self, ticket: str) -> str | None:
+        """Which of the ticket's budgets its coming call brings near to its end; None while none does."""
+        return self._ticket.nearly(self._used(ticket) + self._expected(ticket))
+
+    @contextmanager
+    def reserved(self, ticket: str) -> Iterator[None]:
+        """Reserve one call, for as long as it waits and is in flight. Raises OutOfBudget."""
+        self._since.setdefault(ticket, self._clock())
+        if (reason := self.refuse(ticket)) is not None:
+            raise OutOfBudget(reason)
+        coming = self._expected(ticket)
+        self._reserve(ticket, coming)
+        try:
+            yield
+        finally:
+            self._reserve(ticket, NOTHING - coming)
 
     def charge(self, ticket: str, call: ModelCall) -> None:
         """Count one billed answer, also one that could not be used."""
-        self._calls += 1
-        self._spent[ticket] += call.cost_usd
+        used = Spent(1, call.uncached_tokens + call.output_tokens, call.cost_usd)
+        self._last[ticket] = used
+        self._spent[ticket] = self._spent.get(ticket, NOTHING) + used
+        self._own += used
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
-        """A place among the calls in flight. Who waits for one is counted as in flight: it was let go already."""
-        return self._slot()
+    def rest(self, ticket: str) -> None:
+        """Let the ticket's minutes stand still until its next call."""
+        self._spent[ticket] = self._used(ticket)
+        self._since.pop(ticket, None)
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        self._in_flight += 1
-        try:
-            async with self._slots.place(""):
-                yield
-        finally:
-            self._in_flight -= 1
+    def _used(self, ticket: str) -> Spent:
+        now = self._clock()
+        return self._spent.get(ticket, NOTHING) + Spent(seconds=now - self._since.get(ticket, now))
+
+    def _expected(self, ticket: str) -> Spent:
+        """What a call of the ticket is likely to use."""
+        if (last := self._last.get(ticket)) is not None:
+            return last
+        all_of_them = self._own + self._others
+        calls = max(1, all_of_them.calls)
+        return Spent(1, all_of_them.tokens // calls, all_of_them.cost_usd / calls)
+
+    def _reserve(self, ticket: str, change: Spent) -> None:
+        left = self._reserved.get(ticket, NOTHING) + change
+        self._all_reserved += change
+        if left.calls:
+            self._reserved[ticket] = left
+            return
+        self._reserved.pop(ticket, None)
+        if not self._reserved:
+            # What floating point left over must not add up.
+            self._all_reserved = NOTHING
+
+
+def _figure(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.4g}"

@@ -15,7 +15,7 @@ _OF_A_MACHINE: Final = ("sandboxes", "deletions", "forks", "checks")
 class CallLimit(Protocol):
     """Whoever limits the model's calls in flight."""
 
-    limit: int
+    model_calls: int
 
 
 class Limits:
@@ -57,7 +57,7 @@ class Limits:
             self._changed(said)
 
     def _apply(self) -> None:
-        self._calls.limit = _part(self._said["model_calls"], self._workers)
+        self._calls.model_calls = _part(self._said["model_calls"], self._workers)
         for name, gate in self.gates.items():
             gate.limit = self._said[name]
 

@@ -16,6 +16,7 @@ from tasks.events import Event
 
 if TYPE_CHECKING:
     from harness.engine.breakers import Breaker
+    from harness.engine.budget import Budget
     from harness.engine.supervisor import Supervisor
     from harness.repository import Repository
     from harness.store.claims import Claims
@@ -43,8 +44,8 @@ async def crew(
     from graphs.loop import build_loop
     from graphs.ports import Caps, Ports
     from harness.agents.factory import build_agent
-    from harness.engine.budget import Budget
     from harness.engine.limits import Limits
+    from harness.engine.model_limits import ModelLimits
     from harness.engine.supervisor import Supervisor
     from harness.engine.throttle import ThrottledDriver, ThrottledValidator, TrackedWorkspaces
     from harness.repository import Worktrees
@@ -65,16 +66,18 @@ async def crew(
         return supervisor.urgency(ticket)
 
     async with AsyncExitStack() as stack:
-        budget = Budget(
-            run_usd=wanted.budget_usd,
-            ticket_usd=wanted.ticket_budget_usd,
+        budget = await _budget(wanted, database, row)
+        calls = ModelLimits(
+            budget,
             model_calls=wanted.model_calls,
+            priority=lambda ticket: -urgency(ticket),
             before_call=before_call,
+            waited=lambda ticket, seconds: _note_wait(journal, backlog_ids, ticket, "model_calls", seconds),
         )
         limits = Limits(
             _said(wanted),
             own_agents=agents,
-            calls=budget,
+            calls=calls,
             ticket_s=wanted.ticket_minutes * 60,
             urgency=urgency,
             waited=lambda ticket, gate, seconds: _note_wait(journal, backlog_ids, ticket, gate, seconds),
@@ -97,7 +100,7 @@ async def crew(
             build_agent(
                 settings.agent,
                 driver=driver,
-                meter=budget,
+                meter=calls,
                 journal=journal,
                 transcripts=project.state / "transcripts",
                 repo_root=project.root,
@@ -173,6 +176,32 @@ async def _breakers(care: Care, journal: StoreJournal) -> AsyncIterator[Mapping[
         yield breakers
     finally:
         await asyncio.gather(*(breaker.aclose() for breaker in breakers.values()))
+
+
+async def _budget(limits: LimitSettings, database: Database, row: RunRow) -> Budget:
+    """The run's budget, less what was spent before this process."""
+    from harness.engine.budget import Budget, Caps, spent_in
+    from harness.store.runs import Runs
+
+    runs = Runs(database)
+    budget = Budget(
+        run=Caps(
+            usd=limits.budget_usd,
+            calls=limits.budget_calls,
+            tokens=limits.budget_tokens,
+            minutes=limits.budget_minutes,
+        ),
+        ticket=Caps(
+            usd=limits.ticket_budget_usd,
+            calls=limits.ticket_calls,
+            tokens=limits.ticket_tokens,
+            minutes=limits.ticket_minutes,
+        ),
+        spent={agent.ticket: spent_in(agent) for agent in await runs.agents(row.id)},
+        seconds=max(0.0, (row.ended_at or row.started_at) - row.started_at),
+    )
+    budget.others(await runs.spent_before(row.id))
+    return budget
 
 
 @asynccontextmanager

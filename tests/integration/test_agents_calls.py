@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from harness.agents.anthropic.client import CallLimits, ModelClient, OutOfBudget, Reply
+from harness.agents.anthropic.client import CallLimits, ModelClient, Reply
 from harness.agents.anthropic.layout import system_blocks
 from harness.agents.anthropic.refusals import TooLong
-from harness.agents.meter import CallFailed, OpenMeter
+from harness.agents.meter import Allowance, CallFailed, ModelCall, OpenMeter, OutOfBudget, Slot, Wanted
+from harness.agents.rehearsal.limits import RateLimit
 from harness.agents.rehearsal.server import serve_rehearsal
 from tasks.errors import ModelError
 
@@ -27,23 +29,40 @@ class WatchedMeter(OpenMeter):
 
     def __init__(self, tries: int = 100) -> None:
         super().__init__(calls_in_flight=1)
-        self.tries_left, self.troubles, self.held = tries, list[str](), 0
-
-    def refuse(self, ticket: str) -> str | None:
-        self.tries_left -= 1
-        return "the ticket's budget is used up" if self.tries_left < 0 else None
+        self.tries_left, self.held = tries, 0
+        self.troubles, self.messages, self.wanted = list[str](), list[str](), list[Wanted]()
+        self.retry_after_s: list[float | None] = []
+        self.told: list[Allowance] = []
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        async with super().slot():
+    async def call(self, ticket: str, wanted: Wanted) -> AsyncIterator[Slot]:
+        self.tries_left -= 1
+        if self.tries_left < 0:
+            raise OutOfBudget("the ticket's budget is used up")
+        self.wanted.append(wanted)
+        async with super().call(ticket, wanted) as slot:
             self.held += 1
             try:
-                yield
+                yield _WatchedSlot(slot, self.told)
             except CallFailed as failed:
                 self.troubles.append(failed.trouble)
+                self.messages.append(failed.message)
+                self.retry_after_s.append(failed.retry_after_s)
                 raise
             finally:
                 self.held -= 1
+
+
+@dataclass
+class _WatchedSlot:
+    inner: Slot
+    heard: list[Allowance]
+
+    def told(self, allowances: Sequence[Allowance]) -> None:
+        self.heard += allowances
+
+    def charge(self, call: ModelCall) -> None:
+        self.inner.charge(call)
 
 
 @pytest.fixture
@@ -88,7 +107,8 @@ async def test_an_answer_is_charged_with_its_price(base_url: str, meter: Watched
     ("faults", "troubles"),
     [
         ([{"status": 429, "retry_after": 3600}], ["rate_limited"]),
-        ([{"status": 529}, {"status": 500}, {"status": 408}], ["overloaded"] * 3),
+        ([{"status": 529}, {"status": 500}, {"status": 408}], ["overloaded", "failing", "failing"]),
+        ([{"status": 503, "retry_after": 1}], ["overloaded"]),
         ([{"cut": True}], ["unreachable"]),
         ([{"garbage": True}], ["garbled"]),
         ([{"stall_s": 60}], ["unreachable"]),
@@ -113,10 +133,54 @@ async def test_an_answer_that_broke_off_is_charged_too(
 
 
 async def test_the_wall_limit_ends_a_call_that_keeps_talking(base_url: str, meter: WatchedMeter) -> None:
-    await order(base_url, {"stall_s": 60})
-    limits = CallLimits(wall_s=6, idle_s=60, tries=2, first_wait_s=0.001)
+    await order(base_url, {"stall_s": 60, "pings": True})
+    limits = CallLimits(wall_s=6, idle_s=2, tries=2, first_wait_s=0.001)
     assert (await call(base_url, meter, limits=limits)).stop_reason == "end_turn"
-    assert meter.troubles == ["unreachable"]
+    assert meter.messages == ["no whole answer within 6 s"]
+
+
+async def test_the_idle_limit_ends_a_stream_that_went_silent(base_url: str, meter: WatchedMeter) -> None:
+    await order(base_url, {"stall_s": 60})
+    limits = CallLimits(wall_s=900, idle_s=1, tries=2, first_wait_s=0.001)
+    assert (await call(base_url, meter, limits=limits)).stop_reason == "end_turn"
+    assert meter.messages == ["the API went silent"]
+
+
+async def test_what_the_provider_says_of_its_limits_is_passed_on(meter: WatchedMeter, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("ticket: one\nturns: [{say: Good morning.}]\n")
+    limit = RateLimit(requests_per_s=0.5, burst=1, output_tokens_per_min=1_000)
+    async with serve_rehearsal(tmp_path, limit=limit) as url:
+        # The first is answered, the second is rejected and comes again.
+        limits = CallLimits(tries=9, first_wait_s=0.001, longest_wait_s=0.01)
+        await call(url, meter, limits=limits)
+        await call(url, meter, limits=limits)
+    assert meter.troubles[0] == "rate_limited"
+    assert meter.retry_after_s[0] in (1, 2)
+    first, output, rejected = meter.told[0], meter.told[1], meter.told[2]
+    assert (first.resource, first.limit, first.remaining) == ("requests", 30, 0)
+    assert (output.resource, output.limit) == ("output_tokens", 1_000)
+    assert 900 < output.remaining < 1_000
+    assert (rejected.resource, rejected.remaining) == ("requests", 0)
+    assert 0 <= rejected.full_in_s <= 3
+
+
+async def test_a_long_retry_after_is_cut(base_url: str, meter: WatchedMeter) -> None:
+    await order(base_url, {"status": 429, "retry_after": 3600})
+    await call(base_url, meter)
+    assert meter.retry_after_s == [QUICK.longest_retry_after_s]
+
+
+async def test_what_a_call_adds_to_the_cached_is_wanted(base_url: str, meter: WatchedMeter) -> None:
+    client = ModelClient(model="claude-x", max_tokens=100, meter=meter, base_url=base_url, api_key="any")
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 1_000_000}}
+    longer = [{"role": "user", "content": [*OPENING[0]["content"], picture]}]
+    async with client:
+        for messages in (OPENING, OPENING, longer):
+            await client.call("one", system=system_blocks("s" * 3_500), tools=[], messages=messages)
+    first, same, added = (wanted.uncached_tokens for wanted in meter.wanted)
+    assert 1_000 < first < 1_100
+    assert (same, added) == (0, 1_600)
+    assert {wanted.max_output_tokens for wanted in meter.wanted} == {100}
 
 
 async def test_after_the_last_try_it_is_an_error_of_the_environment(base_url: str, meter: WatchedMeter) -> None:

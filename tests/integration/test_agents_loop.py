@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, Router
 
 from graphs.ports import Agent, Generated, Work
-from harness.agents.conversation import blocks_of, flaw, text_of
+from harness.agents.conversation import flaw, text_of
 from harness.agents.factory import build_agent
 from harness.agents.meter import Meter, OpenMeter
 from harness.agents.rehearsal.server import serve_rehearsal
-from harness.agents.transcript import Transcript, read
+from harness.agents.transcript import Origin, Transcript, read
+from harness.engine.budget import Budget, Caps
+from harness.engine.model_limits import ModelLimits
 from harness.settings import AgentSettings
 from sandbox.driver import Baseline, Cursor, Fork, LogLine, Sandbox, Source, Start, Window
 from sandbox.exchanges import Exchange
@@ -179,7 +180,7 @@ class Stage:
     async def play(self, *turns: Mapping[str, Any], message: str = OPENING) -> Generated:
         self.record(*turns)
         async with self.rehearsing(), self.agent() as agent:
-            return await agent.generate(self.work(), message)
+            return await agent.generate(self.work(), message, 1)
 
     @property
     def transcript(self) -> Path:
@@ -194,8 +195,16 @@ class Stage:
             if block["type"] == "tool_result"
         ]
 
+    def said_by(self, origin: Origin) -> list[str]:
+        return [text_of(entry.message) for entry in read(self.transcript) if entry.origin == origin]
+
+    def calls_before(self, said: str) -> int:
+        """How many messages of the model stand before this text."""
+        entries = takewhile(lambda entry: text_of(entry.message) != said, read(self.transcript))
+        return sum(entry.origin == "agent" for entry in entries)
+
     def nudges(self) -> list[str]:
-        return [text_of(entry.message) for entry in read(self.transcript) if entry.origin == "harness"]
+        return self.said_by("harness")
 
 
 @pytest.fixture
@@ -237,8 +246,8 @@ async def test_a_ticket_is_worked_on_until_the_evidence_is_met(stage: Stage) -> 
         {"id": "lost", "say": "Lost."},
     )
     async with stage.rehearsing(), stage.agent() as agent:
-        assert await agent.generate(stage.work(), OPENING) == Generated("done", "Changed.")
-        assert await agent.generate(stage.work(), "payments said: no currency") == Generated("done", "Mended.")
+        assert await agent.generate(stage.work(), OPENING, 1) == Generated("done", "Changed.")
+        assert await agent.generate(stage.work(), "payments said: no currency", 2) == Generated("done", "Mended.")
     assert "hello all" in (stage.root / "app.py").read_text()
     assert (stage.root / "new" / "money.py").read_text() == "CURRENCY = 'EUR'\n"
     doings = [doing for doing in stage.notes.doings() if doing != "thinking"]
@@ -253,10 +262,10 @@ async def test_each_call_reads_all_that_the_one_before_it_wrote(stage: Stage) ->
     turns = [{"use": [bash(f"echo {number}"), use("read", file_path="app.py")]} for number in range(4)]
     stage.record(*turns, {"id": "in", "say": "Handed in."}, {"use": [bash("true")]}, DONE)
     async with stage.rehearsing():
-        for message in (OPENING, "evidence"):
+        for iteration, message in enumerate((OPENING, "evidence"), 1):
             # A new agent each time: the prefix must survive a restart too.
             async with stage.agent() as agent:
-                await agent.generate(stage.work(), message)
+                await agent.generate(stage.work(), message, iteration)
     calls = [call for _, call in stage.meter.calls]
     assert len(calls) == 7
     for before, after in pairwise(calls):
@@ -268,8 +277,8 @@ async def test_tools_and_system_prompt_are_shared_by_all_tickets(stage: Stage) -
     stage.record(DONE, ticket="one")
     stage.record(DONE, ticket="two")
     async with stage.rehearsing(), stage.agent() as agent:
-        await agent.generate(stage.work("one"), OPENING)
-        await agent.generate(stage.work("two"), "Ticket two: Something else")
+        await agent.generate(stage.work("one"), OPENING, 1)
+        await agent.generate(stage.work("two"), "Ticket two: Something else", 1)
     assert stage.meter.calls[1][1].cache_read_tokens > 500
 
 
@@ -434,7 +443,7 @@ async def test_a_question_ends_the_work(stage: Stage) -> None:
     assert ended == Generated("needs_human", "Which currency?")
     async with stage.rehearsing(), stage.agent() as agent:
         # Killed before the loop noted it: it is not asked a second time.
-        assert await agent.generate(stage.work(), OPENING) == ended
+        assert await agent.generate(stage.work(), OPENING, 1) == ended
     assert len(stage.meter.calls) == 1
 
 
@@ -475,30 +484,94 @@ async def test_going_in_a_circle_is_told_and_then_ended(stage: Stage) -> None:
     assert len(stage.nudges()) == 1
 
 
-class Spent(OpenMeter):
-    def refuse(self, ticket: str) -> str | None:
-        return f"{ticket} has used its 4.00 USD" if len(self.calls) >= 2 else None
+def limited(*, before_call: Callable[[str], None] = lambda ticket: None, **caps: float) -> ModelLimits:
+    return ModelLimits(Budget(run=Caps(), ticket=Caps(**caps)), model_calls=4, before_call=before_call)
 
 
-async def test_a_budget_ends_it_before_the_next_call(stage: Stage) -> None:
-    stage.meter = Spent()
-    ended = await stage.play(*({"use": [bash(f"echo {number}")]} for number in range(9)))
-    assert ended == Generated("out_of_budget", "one has used its 4.00 USD")
-    assert len(stage.meter.calls) == 2
+async def test_a_budget_ends_it_before_the_next_call_and_is_said_once_before(stage: Stage) -> None:
+    stage.record(*({"use": [bash(f"echo {number}")]} for number in range(19)))
+    async with stage.rehearsing(), stage.agent(limited(calls=10)) as agent:
+        ended = await agent.generate(stage.work(), OPENING, 1)
+    assert ended == Generated("out_of_budget", "the ticket's 10 model calls are spent")
+    (nudge,) = stage.nudges()
+    assert nudge.startswith("The budget of this ticket is nearly used up (8 of 10 model calls).")
+    assert stage.calls_before(nudge) == 7
+
+
+async def test_a_budget_that_was_said_to_end_is_not_said_again(stage: Stage) -> None:
+    stage.record(*({"use": [bash(f"echo {number}")], "say": f"{number}"} for number in range(3)), DONE)
+    meter = limited(calls=5)
+    async with stage.rehearsing(), stage.agent(meter) as agent:
+        assert (await agent.generate(stage.work(), OPENING, 1)).end == "done"
+        async with stage.agent(meter) as another:
+            assert (await another.generate(stage.work(), "still red", 2)).end == "done"
+    assert len(stage.nudges()) == 1
+
+
+async def test_an_answer_that_broke_off_is_in_the_journal(stage: Stage) -> None:
+    stage.record(DONE)
+    async with stage.rehearsing(), stage.agent() as agent, httpx.AsyncClient() as http:
+        await http.post(f"{stage.base_url}/_faults", json={"next": [{"cut": True}]})
+        await agent.generate(stage.work(), OPENING, 1)
+    calls = [data for kind, _, data in stage.notes.events if kind == "model.call"]
+    assert [call["stop_reason"] for call in calls] == ["broken", "end_turn"]
+    assert all(call["cost_usd"] > 0 for call in calls)
+
+
+class Paused(Exception):
+    """A signal of the owner's."""
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_stopped_before_any_call_it_goes_on_with_the_same_conversation(stage: Stage, anew: bool) -> None:
+    stage.settings = AgentSettings(kind="rehearsal", turns=5)
+    stage.record(
+        *({"use": [bash(f"echo {number}")]} for number in range(3)),
+        {"say": "Handed in."},
+        {"use": [use("read", file_path="app.py")]},
+        DONE,
+    )
+    odd = True
+
+    def pause_every_time(ticket: str) -> None:
+        nonlocal odd
+        odd = not odd
+        if not odd:
+            raise Paused
+
+    async def until_ended(agent: Agent, message: str, iteration: int) -> Generated:
+        while True:
+            try:
+                if not anew:
+                    return await agent.generate(stage.work(), message, iteration)
+                async with stage.agent(meter) as another:
+                    return await another.generate(stage.work(), message, iteration)
+            except Paused:
+                assert meter.in_flight == 0
+
+    meter = limited(before_call=pause_every_time)
+    async with stage.rehearsing(), stage.agent(meter) as agent:
+        ended = [await until_ended(agent, OPENING, 1), await until_ended(agent, "still red", 2)]
+    assert ended == [Generated("done", "Handed in."), Generated("done", "Done.")]
+    assert stage.said_by("loop") == [OPENING, "still red"]
+    assert len(stage.said_by("agent")) == 6
+    assert [text for text, _ in stage.results()][:3] == ["0\n", "1\n", "2\n"]
+    assert [nudge[:29] for nudge in stage.nudges()] == ["You have 3 model calls left i"]
 
 
 async def test_a_model_that_refuses_for_good_is_the_environments_fault(stage: Stage) -> None:
     stage.record(DONE, ticket="other")
     async with stage.rehearsing(), stage.agent() as agent:
         with pytest.raises(ModelError, match=r"no recording for ticket 'one' in .*recordings"):
-            await agent.generate(stage.work(), OPENING)
+            await agent.generate(stage.work(), OPENING, 1)
+    assert [text_of(entry.message) for entry in read(stage.transcript)] == [OPENING], "no word of it to the model"
 
 
 async def test_killed_in_a_tool_call_it_goes_on_where_it_was(stage: Stage) -> None:
     stage.record({"use": [bash("touch begun; [ -e second ] || sleep 600; touch ended")]}, DONE)
     async with stage.rehearsing():
         async with stage.agent() as agent:
-            going = asyncio.create_task(agent.generate(stage.work(), OPENING))
+            going = asyncio.create_task(agent.generate(stage.work(), OPENING, 1))
             while not (stage.root / "begun").exists():  # noqa: ASYNC110 - ends by the test's own time limit
                 await asyncio.sleep(0.01)
             going.cancel()
@@ -506,38 +579,44 @@ async def test_killed_in_a_tool_call_it_goes_on_where_it_was(stage: Stage) -> No
                 await going
         (stage.root / "second").touch()
         async with stage.agent() as agent:
-            assert (await agent.generate(stage.work(), OPENING)).end == "done"
+            assert (await agent.generate(stage.work(), OPENING, 1)).end == "done"
     assert (stage.root / "ended").exists()
     assert stage.transcript.read_text().count("Greet in the plural") == 1
 
 
-async def test_killed_at_any_line_it_ends_the_same(stage: Stage) -> None:
-    turns = [{"use": [use("read", file_path="app.py"), use("sandbox_exchanges")]} for _ in range(2)]
-    await stage.play(*turns, DONE)
-    whole = stage.transcript.read_bytes()
-    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
-    async with stage.rehearsing():
+@pytest.mark.parametrize("anew", [False, True])
+async def test_killed_at_any_line_it_ends_the_same(stage: Stage, anew: bool) -> None:
+    looks = {"use": [use("read", file_path="app.py"), use("sandbox_exchanges")]}
+    stage.record(looks, looks, {"say": "Handed in."}, looks, {"say": "Mended."})
+    said = {1: OPENING, 2: "still red"}
+    folder = stage.folder / "transcripts"
+    async with stage.rehearsing(), stage.agent() as agent:
+        for iteration, message in said.items():
+            await agent.generate(stage.work(), message, iteration)
+        whole = stage.transcript.read_bytes()
+        ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
+        assert len(ends) == 11
         for cut in (0, *ends, *(end - 7 for end in ends)):
-            os.truncate(stage.transcript, 0)
             stage.transcript.write_bytes(whole[:cut])
-            async with stage.agent() as agent:
-                assert (await agent.generate(stage.work(), OPENING)).end == "done"
-            messages = Transcript.open(stage.folder / "transcripts", "run", "one").messages()
-            assert flaw(messages) is None
-            opening = [block for message in messages for block in blocks_of(message) if block.get("text") == OPENING]
-            assert len(opening) == 1
+            begun = len(stage.said_by("loop")) if cut else 0
+            # The loop calls again with what it had begun, or with the next.
+            for iteration in sorted({begun or 1, 2}):
+                if anew:
+                    async with stage.agent() as another:
+                        ended = await another.generate(stage.work(), said[iteration], iteration)
+                else:
+                    ended = await agent.generate(stage.work(), said[iteration], iteration)
+                assert ended == Generated("done", {1: "Handed in.", 2: "Mended."}[iteration])
+            assert stage.said_by("loop") == [OPENING, "still red"]
+            assert flaw(Transcript.open(folder, "run", "one").messages()) is None
 
 
 async def test_the_same_evidence_twice_is_said_twice(stage: Stage) -> None:
     stage.record({"id": "again", "say": "I hand in.", "next": [{"go": "again"}]})
     async with stage.rehearsing(), stage.agent() as agent:
-        for message in (OPENING, "still red", "still red"):
-            await agent.generate(stage.work(), message)
-    assert [text_of(entry.message) for entry in read(stage.transcript) if entry.origin == "loop"] == [
-        OPENING,
-        "still red",
-        "still red",
-    ]
+        for iteration, message in enumerate((OPENING, "still red", "still red"), 1):
+            await agent.generate(stage.work(), message, iteration)
+    assert stage.said_by("loop") == [OPENING, "still red", "still red"]
 
 
 async def test_a_hundred_agents_at_once(stage: Stage) -> None:
@@ -551,7 +630,7 @@ async def test_a_hundred_agents_at_once(stage: Stage) -> None:
         faults = [{"status": 529}, {"status": 429, "retry_after": 0.1}, {"cut": True}]
         async with httpx.AsyncClient() as http:
             await http.post(f"{stage.base_url}/_faults", json={"next": faults * 3})
-        ended = await asyncio.gather(*(agent.generate(stage.work(copy), f"Ticket {copy}: x") for copy in copies))
+        ended = await asyncio.gather(*(agent.generate(stage.work(copy), f"Ticket {copy}: x", 1) for copy in copies))
     assert ended == [Generated("done", "Done.")] * 100
 
 

@@ -71,7 +71,7 @@ class World:
             await before(ticket, name)
         return self.scripts.setdefault(ticket, Script())
 
-    async def generate(self, work: Work, message: str) -> Generated:
+    async def generate(self, work: Work, message: str, iteration: int) -> Generated:
         script = await self.called(work.ticket.id, "generate")
         self.heard.setdefault(work.ticket.id, []).append(message)
         return _next(script.turns)

@@ -14,7 +14,7 @@ from harness.agents.anthropic.prompt import SYSTEM
 from harness.agents.anthropic.shell import Grounds, bash_tool
 from harness.agents.anthropic.tools import OUTPUT_LIMIT_CHARS, ToolInput, fit, own_tool
 from harness.agents.conversation import text_block
-from harness.agents.meter import OpenMeter
+from harness.agents.meter import OpenMeter, Wanted
 from harness.agents.usage import price_usd
 
 
@@ -121,8 +121,8 @@ def test_a_model_without_a_price_has_none() -> None:
 
 async def test_an_open_meter_limits_calls_in_flight() -> None:
     meter = OpenMeter(calls_in_flight=1)
-    async with meter.slot():
+    async with meter.call("one", Wanted(1, 1)):
         assert meter._slots.locked()
     assert not meter._slots.locked()
-    assert meter.refuse("one") is None
+    assert meter.nearly_spent("one") is None
     assert meter.cost_usd == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from contextlib import ExitStack
 from typing import Any, cast
 
 import pytest
@@ -11,20 +12,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs.ports import Verdict, Work
-from harness.agents.meter import CallFailed, ModelCall
-from harness.engine.budget import Budget
+from harness.agents.meter import ModelCall, OutOfBudget
+from harness.engine.budget import NOTHING, Budget, Caps, Spent, spent_in
 from harness.engine.gates import Gate
 from harness.engine.throttle import ThrottledDriver, ThrottledValidator, TrackedWorkspaces
+from harness.store.tables import AgentRow
 from tasks.errors import CheckoutError
 from tests.unit.memory_ports import World, ticket
 
 
-def call(cost_usd: float, stop_reason: str = "end_turn") -> ModelCall:
-    return ModelCall("m", 10, 5, 0, 0, cost_usd, 0.1, stop_reason)
+def call(cost_usd: float, stop_reason: str = "end_turn", *, tokens: int = 15) -> ModelCall:
+    return ModelCall("m", tokens - 6, 5, 1000, 1, cost_usd, 0.1, stop_reason)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def test_the_first_calls_may_start_and_the_budgets_end_them() -> None:
-    budget = Budget(run_usd=10, ticket_usd=2, model_calls=4)
+    budget = Budget(run=Caps(usd=10), ticket=Caps(usd=2))
     assert budget.refuse("a") is None
     budget.charge("a", call(1.5))
     assert budget.refuse("a") == "the ticket's 2 USD are spent"
@@ -36,97 +45,158 @@ def test_the_first_calls_may_start_and_the_budgets_end_them() -> None:
     assert budget.refuse("a") == "the ticket's 2 USD are spent"
 
 
+@pytest.mark.parametrize(
+    ("caps", "words"),
+    [
+        (Caps(calls=3), "3 model calls are spent"),
+        (Caps(tokens=1_000), "1,000 tokens are spent"),
+        (Caps(minutes=1.5), "1.5 minutes are spent"),
+    ],
+)
+@pytest.mark.parametrize("whose", ["run", "ticket"])
+def test_each_measure_ends_a_ticket_or_the_run(caps: Caps, words: str, whose: str) -> None:
+    clock = Clock()
+    run, ticket = (caps, Caps()) if whose == "run" else (Caps(), caps)
+    budget = Budget(run=run, ticket=ticket, clock=clock)
+    for _ in range(3):
+        with budget.reserved("a"):
+            budget.charge("a", call(0, tokens=300))
+        clock.now += 31
+    with pytest.raises(OutOfBudget, match=f"the {whose}'s {words}"), budget.reserved("a"):
+        raise AssertionError("the call was let go")
+    assert (budget.refuse("b") is None) == (whose == "ticket")
+
+
 def test_what_broke_off_is_charged_too() -> None:
-    budget = Budget(run_usd=10, ticket_usd=1, model_calls=1)
+    budget = Budget(run=Caps(usd=10), ticket=Caps(usd=1))
     budget.charge("a", call(0.6, "broken"))
     assert budget.spent_usd == pytest.approx(0.6)
     assert budget.refuse("a") is not None
 
 
-def test_calls_without_a_price_never_spend_a_budget() -> None:
-    budget = Budget(run_usd=1, ticket_usd=1, model_calls=1)
-    for _ in range(1000):
+def test_calls_without_a_price_are_ended_by_tokens() -> None:
+    budget = Budget(run=Caps(usd=1), ticket=Caps(usd=1, tokens=15_000))
+    for _ in range(999):
         budget.charge("a", call(0.0))
     assert budget.refuse("a") is None
+    budget.charge("a", call(0.0))
+    assert budget.refuse("a") == "the ticket's 15,000 tokens are spent"
 
 
-async def test_calls_in_flight_are_reserved_those_that_wait_for_a_slot_too() -> None:
-    budget, gate = Budget(run_usd=10, ticket_usd=10, model_calls=2), asyncio.Event()
+def test_a_call_reserves_what_its_tickets_last_one_used_or_the_mean_one() -> None:
+    budget = Budget(run=Caps(usd=100), ticket=Caps(usd=10))
+    budget.charge("dear", call(5.5))
+    assert budget.refuse("dear") == "the ticket's 10 USD are spent"
+    budget.charge("cheap", call(0.5))
+    assert budget.refuse("cheap") is None
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(budget.reserved("new"))
+        assert budget.refuse("new") == "the ticket's 10 USD are spent", "4 calls of 3 USD"
+    assert budget.refuse("new") is None
+
+
+def test_calls_in_flight_are_reserved() -> None:
+    budget = Budget(run=Caps(usd=10), ticket=Caps(usd=100))
     budget.charge("a", call(1))
-
-    async def one(name: str) -> None:
-        async with budget.slot():
-            await gate.wait()
-            budget.charge(name, call(1))
-
-    tasks = []
-    while budget.refuse("x") is None:
-        tasks.append(asyncio.create_task(one("x")))
-        await asyncio.sleep(0)
-    assert len(tasks) == 9
-    gate.set()
-    await asyncio.gather(*tasks)
-    assert budget.spent_usd == pytest.approx(10)
+    with ExitStack() as stack:
+        for number in range(9):
+            stack.enter_context(budget.reserved(f"x{number}"))
+        assert budget.refuse("y") == "the run's 10 USD are spent"
+    assert budget.refuse("y") is None, "nothing is in flight any more"
 
 
-async def test_a_slot_is_given_back_however_a_call_ends() -> None:
-    budget = Budget(run_usd=1, ticket_usd=1, model_calls=1)
-    with pytest.raises(CallFailed):
-        async with budget.slot():
-            raise CallFailed("rate_limited", "slow down")
-    async with budget.slot():
-        waiting = asyncio.create_task(entered(budget))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-    async with budget.slot():
-        pass
-    budget.charge("a", call(0.4))
-    assert budget.refuse("b") is None, "nothing is in flight any more"
+def test_what_was_spent_before_a_restart_counts() -> None:
+    row = AgentRow(run="r", ticket="a", place=0, title="", state="generating", model_calls=3, input_tokens=100)
+    row.output_tokens, row.cache_read_tokens, row.cache_write_tokens, row.cost_usd = 20, 9_000, 30, 1.5
+    assert spent_in(row) == Spent(calls=3, tokens=150, cost_usd=1.5)
+    budget = Budget(run=Caps(calls=5), ticket=Caps(calls=4), spent={"a": spent_in(row), "b": Spent(1)})
+    assert budget.refuse("a") is None
+    budget.charge("a", call(0.5))
+    assert budget.spent["a"] == Spent(4, 165, 2.0)
+    assert budget.refuse("a") == "the ticket's 4 model calls are spent"
+    assert budget.refuse("b") == "the run's 5 model calls are spent"
 
 
-async def entered(budget: Budget) -> None:
-    async with budget.slot():
-        raise AssertionError("the slot was taken")
+def test_what_other_processes_spent_counts_for_the_run_alone() -> None:
+    budget = Budget(run=Caps(usd=10, minutes=10), ticket=Caps(usd=10))
+    budget.charge("a", call(1))
+    budget.others(Spent(8, 100, 8.0, seconds=6_000))
+    assert budget.spent_usd == 9
+    assert budget.refuse("a") is None
+    budget.others(Spent(9, 100, 9.0))
+    assert budget.refuse("a") == "the run's 10 USD are spent"
+
+
+def test_minutes_stand_still_while_a_ticket_rests_and_go_on_after_a_restart() -> None:
+    clock = Clock()
+    budget = Budget(run=Caps(minutes=100), ticket=Caps(minutes=10), seconds=3_000, clock=clock)
+    with budget.reserved("a"):
+        clock.now += 300
+    budget.rest("a")
+    clock.now += 1_000
+    assert budget.spent["a"].seconds == 300
+    with budget.reserved("a"):
+        clock.now += 301
+    assert budget.refuse("a") == "the ticket's 10 minutes are spent"
+    again = Budget(run=Caps(), ticket=Caps(minutes=10), spent=budget.spent, clock=clock)
+    assert again.refuse("a") == "the ticket's 10 minutes are spent"
+    clock.now += 1_400
+    assert budget.refuse("b") == "the run's 100 minutes are spent"
+
+
+@pytest.mark.parametrize(
+    ("caps", "words"),
+    [
+        (Caps(usd=10, calls=100), "8 of 10 USD"),
+        (Caps(calls=5), "4 of 5 model calls"),
+        (Caps(tokens=75), "60 of 75 tokens"),
+        (Caps(minutes=10), "9 of 10 minutes"),
+    ],
+)
+def test_at_four_fifths_of_a_budget_it_is_nearly_spent(caps: Caps, words: str) -> None:
+    clock = Clock()
+    budget = Budget(run=Caps(), ticket=caps, clock=clock)
+    heard = []
+    for _ in range(3):
+        heard.append(budget.nearly_spent("a"))
+        with budget.reserved("a"):
+            budget.charge("a", call(2))
+            clock.now += 180
+    assert (*heard, budget.nearly_spent("a")) == (None, None, None, words)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     costs=st.lists(st.floats(min_value=0.01, max_value=3), min_size=1, max_size=80),
     agents=st.integers(1, 8),
-    slots=st.integers(1, 5),
     run_usd=st.floats(min_value=1, max_value=20),
 )
 def test_spent_never_passes_a_budget_by_more_than_the_calls_in_flight(
-    costs: list[float], agents: int, slots: int, run_usd: float
+    costs: list[float], agents: int, run_usd: float
 ) -> None:
-    async def run() -> None:
-        budget = Budget(run_usd=run_usd, ticket_usd=run_usd / 2, model_calls=slots)
+    async def run() -> Budget:
+        budget = Budget(run=Caps(usd=run_usd), ticket=Caps(usd=run_usd / 2))
         queue, spent = list(costs), defaultdict[str, float](float)
-        in_flight = most = 0
 
         async def agent(name: str) -> None:
-            nonlocal in_flight, most
             while queue and budget.refuse(name) is None:
-                async with budget.slot():
-                    in_flight += 1
-                    most = max(most, in_flight)
+                with budget.reserved(name):
                     await asyncio.sleep(0)
                     if queue:
                         cost = queue.pop()
                         spent[name] += cost
                         budget.charge(name, call(cost))
-                    in_flight -= 1
 
         await asyncio.gather(*(agent(f"t{number}") for number in range(agents)))
         dearest = max(costs)
-        assert most <= slots
         assert budget.spent_usd <= run_usd + agents * dearest
         assert all(cost <= run_usd / 2 + dearest for cost in spent.values())
         assert budget.spent_usd == pytest.approx(sum(spent.values()))
+        return budget
 
-    asyncio.run(run())
+    budget = asyncio.run(run())
+    assert (budget._reserved, budget._all_reserved) == ({}, NOTHING)
 
 
 WORK = Work("r1", ticket(), "branch", "base", "tree", "box")

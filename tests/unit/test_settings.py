@@ -67,6 +67,9 @@ def test_what_the_sandbox_package_gets(tmp_path: Path) -> None:
 def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     settings = project(tmp_path).settings
     assert (settings.limits.agents, settings.limits.model_calls, settings.limits.budget_usd) == (100, 40, 200)
+    limits = settings.limits
+    assert (limits.budget_calls, limits.budget_tokens, limits.budget_minutes) == (20_000, 100_000_000, 1440)
+    assert (limits.ticket_calls, limits.ticket_tokens, limits.ticket_minutes) == (400, 2_000_000, 60)
     assert (settings.agent.kind, settings.agent.max_iterations, settings.submit.to) == ("anthropic", 6, "branch")
     assert (settings.checks.repeat, settings.checks.protected) == (2, ("tests/**", "checks/**"))
 
@@ -157,6 +160,8 @@ def test_each_mistake_in_the_system(tmp_path: Path, old: str, new: str, line: in
         ("limits: {agents: 0}\n", 16, "limits.agents"),
         ("limits: {budget_usd: .inf}\n", 16, ""),
         ("limits: {budget_usd: -1}\n", 16, "limits.budget_usd"),
+        ("limits: {ticket_tokens: 0}\n", 16, "limits.ticket_tokens"),
+        ("limits: {budget_calls: 1.5}\n", 16, "limits.budget_calls"),
         ("checks: {repeat: 0}\n", 16, "checks.repeat"),
         ("checks: {static: ruff}\n", 16, "checks.static"),
         ("checks: {http: ../checks/*.yaml}\n", 16, "checks.http"),

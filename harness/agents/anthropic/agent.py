@@ -1,7 +1,8 @@
 """The agent: one conversation a ticket, carried on until the model ends its turn.
 
 The transcript is the only memory. Every message is on the disk before the next thing happens, so an agent that was
-killed goes on where it was: the same message again is not said twice, and a turn that had ended is not played again.
+killed, or whose owner stopped it between two calls, goes on where it was: what the loop says in one iteration is said
+once, and a turn that had ended is not played again.
 """
 
 from __future__ import annotations
@@ -16,20 +17,30 @@ from typing import Any, Final, Self
 
 import httpx
 
-from graphs.ports import Generated, Journal, Stopped, Work
-from harness.agents.anthropic.client import ModelClient, OutOfBudget, Reply
+from graphs.ports import Generated, Journal, Work
+from harness.agents.anthropic.client import ModelClient, Reply
 from harness.agents.anthropic.files import file_tools
 from harness.agents.anthropic.layout import marked, system_blocks
-from harness.agents.anthropic.prompt import CUT_AT_LIMIT, CUT_CALL, GO_ON, LAST_CALLS, REPEATED, SYSTEM
+from harness.agents.anthropic.prompt import (
+    CUT_AT_LIMIT,
+    CUT_CALL,
+    GO_ON,
+    LAST_CALLS,
+    REPEATED,
+    SYSTEM,
+    WRAP_UP,
+    WRAP_UP_REASON,
+)
 from harness.agents.anthropic.refusals import TooLong
 from harness.agents.anthropic.running import RunningSystem
 from harness.agents.anthropic.shell import Grounds, bash_tool
 from harness.agents.anthropic.tools import Tool, by_name, own_tool
 from harness.agents.anthropic.turn import DiagnosticsInput, ask_human_tool, question_in, results_of
 from harness.agents.conversation import Block, text_block, tool_calls, tool_result
+from harness.agents.meter import Meter, ModelCall, OutOfBudget
 from harness.agents.transcript import Entry, Transcript
 from sandbox.driver import Cursor, Driver
-from tasks.errors import EnvironmentFault, SandboxError
+from tasks.errors import SandboxError
 from tasks.text import one_line
 
 Diagnostics = Callable[[Work], Awaitable[str]]
@@ -51,6 +62,7 @@ class AnthropicAgent:
         self,
         client: ModelClient,
         *,
+        meter: Meter,
         driver: Driver,
         journal: Journal,
         transcripts: Path,
@@ -59,13 +71,12 @@ class AnthropicAgent:
         turns: int,
         diagnostics: Diagnostics,
     ) -> None:
-        self._client, self._driver, self._journal = client, driver, journal
+        self._client, self._meter, self._driver, self._journal = client, meter, driver, journal
         self._transcripts, self._grounds, self._entry = transcripts, grounds, entry
         self._turns, self._diagnostics = turns, diagnostics
         self._system = system_blocks(SYSTEM)
         # Plain http on loopback only: no certificates are loaded, no proxy of the environment is asked.
         self._http = httpx.AsyncClient(trust_env=False, verify=False)
-        self._known: set[tuple[str, str]] = set()
         self._heard: dict[str, Cursor] = {}
 
     async def __aenter__(self) -> Self:
@@ -78,22 +89,17 @@ class AnthropicAgent:
         await self._http.aclose()
         await self._client.__aexit__(kind, error, trace)
 
-    async def generate(self, work: Work, message: str) -> Generated:
-        """Say `message` and go on until the model ends its turn. Raises ModelError, StoreError, SandboxError."""
+    async def generate(self, work: Work, message: str, iteration: int) -> Generated:
+        """Say `message`, once an iteration, and go on until the model ends its turn. Raises ModelError, StoreError,
+        SandboxError, and what the meter raises to stop here; called again with the same, it goes on from there."""
         transcript = await asyncio.to_thread(Transcript.open, self._transcripts, work.run, work.name)
-        resumed = (work.run, work.name) not in self._known
-        self._known.add((work.run, work.name))
         turn = _this_turn(transcript.entries)
-        if not (resumed and turn and turn[0].content == [text_block(message)]):
-            await asyncio.to_thread(transcript.add, "loop", [text_block(message)])
+        if not (turn and turn[0].iteration == iteration):
+            await asyncio.to_thread(transcript.add, "loop", [text_block(message)], iteration=iteration)
         elif (ended := _ended(turn)) is not None:
             return ended
         try:
             ended = await self._until_end(work, transcript)
-        except (Stopped, EnvironmentFault, asyncio.CancelledError):
-            # Broken off: the same message once more goes on with this turn.
-            self._known.discard((work.run, work.name))
-            raise
         except OutOfBudget as refused:
             ended = Generated("out_of_budget", refused.reason)
         except TooLong as refused:
@@ -106,19 +112,24 @@ class AnthropicAgent:
         definitions = [tool.definition for tool in tools.values()]
         while (left := self._turns - _calls_made(_this_turn(transcript.entries))) > 0:
             if left == WARNED_BEFORE and self._turns > WARNED_BEFORE:
-                await self._tell(transcript, LAST_CALLS.format(left=left))
+                await self._tell_once(transcript, LAST_CALLS.format(left=left))
             if (repeats := _same_calls(_this_turn(transcript.entries))) >= 2 * SAME_CALLS:
                 return Generated("stuck", f"the same tool call {repeats} times in a row, with the same result")
             if repeats == SAME_CALLS:
-                await self._tell(transcript, REPEATED.format(times=repeats))
+                await self._tell_once(transcript, REPEATED.format(times=repeats))
             if not tool_calls(last := transcript.entries[-1].message) and last["role"] == "assistant":
                 # Killed between a message that goes on and the word that it should.
                 await self._tell(transcript, GO_ON)
+            if (used := self._meter.nearly_spent(work.ticket.id)) is not None and not _wraps_up(transcript.entries):
+                await self._tell(transcript, WRAP_UP.format(used=used))
             self._doing(work, "thinking")
             reply = await self._client.call(
-                work.ticket.id, system=self._system, tools=definitions, messages=marked(transcript.messages())
+                work.ticket.id,
+                system=self._system,
+                tools=definitions,
+                messages=marked(transcript.messages()),
+                billed=lambda call: self._note_call(work, call),
             )
-            self._journal.emit("model.call", work.ticket.id, asdict(reply.call))
             await asyncio.to_thread(transcript.add, "agent", reply.content, stop_reason=reply.stop_reason)
             if (ended := await self._after(reply, work, transcript, tools)) is not None:
                 return ended
@@ -171,6 +182,15 @@ class AnthropicAgent:
     async def _tell(self, transcript: Transcript, text: str) -> None:
         await asyncio.to_thread(transcript.add, "harness", [text_block(text)])
 
+    async def _tell_once(self, transcript: Transcript, text: str) -> None:
+        """Tell what may have been told before the agent was stopped."""
+        since = takewhile(lambda entry: entry.origin != "agent", reversed(transcript.entries))
+        if all(entry.content != [text_block(text)] for entry in since):
+            await self._tell(transcript, text)
+
+    def _note_call(self, work: Work, call: ModelCall) -> None:
+        self._journal.emit("model.call", work.ticket.id, asdict(call))
+
     def _doing(self, work: Work, doing: str) -> None:
         self._journal.emit("agent.activity", work.ticket.id, {"doing": doing})
 
@@ -187,6 +207,12 @@ def _this_turn(entries: Sequence[Entry]) -> Sequence[Entry]:
     """The entries since, and with, what the loop said last."""
     starts = [index for index, entry in enumerate(entries) if entry.origin == "loop"]
     return entries[starts[-1] :] if starts else []
+
+
+def _wraps_up(entries: Sequence[Entry]) -> bool:
+    """Whether the agent was told that its budget comes to an end, at any time before."""
+    told = (entry.content[0].get("text", "") for entry in entries if entry.origin == "harness")
+    return any(text.startswith(WRAP_UP_REASON) for text in told)
 
 
 def _ended(turn: Sequence[Entry]) -> Generated | None:
@@ -209,8 +235,8 @@ def _ended(turn: Sequence[Entry]) -> Generated | None:
 
 def _made(calls: Sequence[Block], results: Entry) -> list[Block]:
     """The calls that were made and went well."""
-    failed = {block["tool_use_id"] for block in results.content if block.get("is_error")}
-    return [call for call in calls if call["id"] not in failed]
+    went_well = {block.get("tool_use_id") for block in results.content if not block.get("is_error")}
+    return [call for call in calls if call["id"] in went_well]
 
 
 def _calls_made(turn: Sequence[Entry]) -> int:

@@ -11,7 +11,7 @@ import asyncio
 import ssl
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -22,9 +22,11 @@ import httpx2
 import tenacity
 from anthropic.types import Message as ApiMessage
 
+from harness.agents.anthropic.estimate import Estimate
+from harness.agents.anthropic.headers import allowances_in
 from harness.agents.anthropic.refusals import TRANSIENT_STATUS, permanent, trouble_of
 from harness.agents.conversation import Block, Message
-from harness.agents.meter import CallFailed, Meter, ModelCall
+from harness.agents.meter import CallFailed, Meter, ModelCall, Slot, Wanted
 from harness.agents.usage import price_usd
 from tasks.errors import ModelError
 
@@ -51,12 +53,8 @@ class CallLimits:
     """As much of a server's `retry-after` is obeyed."""
 
 
-class OutOfBudget(Exception):
-    """The meter refused the next call: a signal, no error."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+Billed = Callable[[ModelCall], None]
+"""Hears of every answer that was billed, also of one that broke off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class ModelClient:
         """`base_url` and `api_key` win over ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY. Raises ModelError where the SDK
         cannot use what it is given."""
         self._model, self._max_tokens, self._meter = model, max_tokens, meter
-        self._limits = limits or CallLimits()
+        self._limits, self._estimate = limits or CallLimits(), Estimate()
         timeout = httpx2.Timeout(self._limits.idle_s, connect=_CONNECT_S)
         try:
             self._sdks = tuple(
@@ -115,11 +113,19 @@ class ModelClient:
         return self._max_tokens
 
     async def call(
-        self, ticket: str, *, system: Sequence[Block], tools: Sequence[Block], messages: Sequence[Message]
+        self,
+        ticket: str,
+        *,
+        system: Sequence[Block],
+        tools: Sequence[Block],
+        messages: Sequence[Message],
+        billed: Billed = lambda call: None,
     ) -> Reply:
         """The model's answer to `messages`. Raises ModelError when it refuses for good or after the last try, and
-        OutOfBudget when the meter lets no (further) try start."""
+        whatever the meter raises when it lets no (further) try start."""
         limits = self._limits
+        # The layout is checked by the API, not by types: blocks come back exactly as they went.
+        request: dict[str, Any] = {"system": system, "tools": tools, "messages": messages}
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(limits.tries),
             wait=_Backoff(limits),
@@ -127,7 +133,7 @@ class ModelClient:
             reraise=True,
         )
         try:
-            reply: Reply = await retrying(self._try, ticket, system, tools, messages)
+            reply: Reply = await retrying(self._try, ticket, request, billed)
         except CallFailed as failed:
             raise ModelError(
                 f"the model gave no answer in {limits.tries} tries; the last one: {failed.message}",
@@ -135,81 +141,82 @@ class ModelClient:
             ) from failed
         return reply
 
-    async def _try(
-        self, ticket: str, system: Sequence[Block], tools: Sequence[Block], messages: Sequence[Message]
-    ) -> Reply:
-        if (reason := self._meter.refuse(ticket)) is not None:
-            raise OutOfBudget(reason)
-        async with self._meter.slot():
+    async def _try(self, ticket: str, request: dict[str, Any], billed: Billed) -> Reply:
+        prompt = tuple(request.values())
+        wanted = Wanted(self._estimate.uncached_tokens(ticket, prompt), self._max_tokens)
+        async with self._meter.call(ticket, wanted) as slot:
             began = time.monotonic()
-            billed: list[ApiMessage] = []
+            begun: list[ApiMessage] = []
+
+            def charge(message: ApiMessage, stop_reason: str) -> ModelCall:
+                call = _charged(message, stop_reason, time.monotonic() - began)
+                slot.charge(call)
+                billed(call)
+                return call
+
             try:
                 async with asyncio.timeout(self._limits.wall_s):
-                    message = await self._stream(ticket, system, tools, messages, billed)
+                    message = await self._stream(ticket, request, slot, begun)
             except BaseException as error:
-                for started in billed:
-                    self._charge(ticket, started, BROKEN, time.monotonic() - began)
-                explained = self._explained(error)
+                for broken in begun:
+                    charge(broken, BROKEN)
+                explained = self._explained(error, slot)
                 if explained is error:
                     raise
                 raise explained from error
             stop_reason = cast(str, message.stop_reason)
-            call = self._charge(ticket, message, stop_reason, time.monotonic() - began)
+            call = charge(message, stop_reason)
+        self._estimate.answered(ticket, prompt)
         return Reply([_plain(block) for block in message.content], stop_reason, call)
 
     def _sdk(self, ticket: str) -> anthropic.AsyncAnthropic:
         return self._sdks[zlib.crc32(ticket.encode()) % len(self._sdks)]
 
-    async def _stream(
-        self,
-        ticket: str,
-        system: Sequence[Block],
-        tools: Sequence[Block],
-        messages: Sequence[Message],
-        billed: list[ApiMessage],
-    ) -> ApiMessage:
-        """The whole message. As soon as one has begun it is in `billed`, whatever becomes of it."""
-        # The layout is checked by the API, not by types: blocks come back exactly as they went.
-        request: dict[str, Any] = {"system": system, "tools": tools, "messages": messages}
+    async def _stream(self, ticket: str, request: dict[str, Any], slot: Slot, begun: list[ApiMessage]) -> ApiMessage:
+        """The whole message. As soon as one has begun it is in `begun`, whatever becomes of it."""
         async with self._sdk(ticket).messages.stream(
             model=self._model, max_tokens=self._max_tokens, **request
         ) as stream:
+            slot.told(allowances_in(stream.response.headers))
             async for _ in stream:
-                if not billed:
-                    billed.append(stream.current_message_snapshot)
-            if not billed or billed[0].stop_reason is None:
+                if not begun:
+                    begun.append(stream.current_message_snapshot)
+            if not begun or begun[0].stop_reason is None:
                 raise CallFailed("garbled", "the answer ended before its end")
-            return billed[0]
+            return begun[0]
 
-    def _charge(self, ticket: str, message: ApiMessage, stop_reason: str, seconds: float) -> ModelCall:
-        usage = message.usage
-        tokens = {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "cache_read_tokens": usage.cache_read_input_tokens or 0,
-            "cache_write_tokens": usage.cache_creation_input_tokens or 0,
-        }
-        price = price_usd(message.model, **tokens)
-        call = ModelCall(
-            model=message.model,
-            **tokens,
-            cost_usd=price or 0.0,
-            seconds=seconds,
-            stop_reason=stop_reason,
-            priced=price is not None,
-        )
-        self._meter.charge(ticket, call)
-        return call
-
-    def _explained(self, error: BaseException) -> BaseException:
+    def _explained(self, error: BaseException, slot: Slot) -> BaseException:
         """What `error` means to us: to be repeated, to be told to the user, or none of our business."""
         if isinstance(error, TimeoutError):
             return CallFailed("unreachable", f"no whole answer within {self._limits.wall_s:g} s")
-        if isinstance(error, anthropic.APIStatusError) and error.status_code not in TRANSIENT_STATUS:
-            return permanent(error, self._model)
+        if isinstance(error, anthropic.APIStatusError):
+            slot.told(allowances_in(error.response.headers))
+            if error.status_code not in TRANSIENT_STATUS:
+                return permanent(error, self._model)
         if isinstance(error, TypeError) and "authentication" in str(error):
             return ModelError("there is no key for the model's API", hint="set ANTHROPIC_API_KEY", transient=False)
-        return trouble_of(error) or error
+        if (failed := trouble_of(error)) is not None and failed.retry_after_s is not None:
+            failed.retry_after_s = min(failed.retry_after_s, self._limits.longest_retry_after_s)
+        return failed or error
+
+
+def _charged(message: ApiMessage, stop_reason: str, seconds: float) -> ModelCall:
+    usage = message.usage
+    tokens = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_input_tokens or 0,
+        "cache_write_tokens": usage.cache_creation_input_tokens or 0,
+    }
+    price = price_usd(message.model, **tokens)
+    return ModelCall(
+        model=message.model,
+        **tokens,
+        cost_usd=price or 0.0,
+        seconds=seconds,
+        stop_reason=stop_reason,
+        priced=price is not None,
+    )
 
 
 @cache
@@ -219,16 +226,15 @@ def _certificates() -> ssl.SSLContext:
 
 
 class _Backoff(tenacity.wait.wait_base):
-    """Full jitter; and never sooner than the server asked for, within reason."""
+    """Full jitter; and never sooner than the server asked for."""
 
     def __init__(self, limits: CallLimits) -> None:
-        self._limits = limits
         self._jitter = tenacity.wait_random_exponential(multiplier=limits.first_wait_s, max=limits.longest_wait_s)
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         failure = retry_state.outcome.exception() if retry_state.outcome else None
         asked_s = failure.retry_after_s if isinstance(failure, CallFailed) else None
-        return self._jitter(retry_state) + min(asked_s or 0.0, self._limits.longest_retry_after_s)
+        return self._jitter(retry_state) + (asked_s or 0.0)
 
 
 def _plain(block: Any) -> Block:

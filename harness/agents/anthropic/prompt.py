@@ -49,6 +49,12 @@ LAST_CALLS: Final = (
     "You have {left} model calls left in this turn. Bring the change to a state that can be validated, and end your "
     "turn."
 )
+WRAP_UP_REASON: Final = "The budget of this ticket is nearly used up"
+WRAP_UP: Final = (
+    WRAP_UP_REASON
+    + " ({used}). Bring the change to a state that can be validated with as few calls as you can, and end "
+    "your turn."
+)
 CUT_AT_LIMIT: Final = "Your message was cut at the limit of {max_tokens} output tokens. Go on from where it stopped."
 CUT_CALL: Final = (
     "This call was cut at the limit of {max_tokens} output tokens and was not made. Write less at once: "

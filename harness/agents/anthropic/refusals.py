@@ -7,10 +7,12 @@ from typing import Final
 import anthropic
 import httpx2
 
+from harness.agents.anthropic.headers import retry_after_s
 from harness.agents.meter import CallFailed, Trouble
 from tasks.errors import ModelError
 
 TRANSIENT_STATUS: Final = frozenset({408, 409, 429, *range(500, 600)})
+_OVERLOADED: Final = (503, 529)
 _TOO_LONG: Final = ("prompt is too long", "exceed context limit")
 
 
@@ -22,10 +24,12 @@ def trouble_of(error: BaseException) -> CallFailed | None:
     """`error` as a call that may be repeated; None when it is none."""
     if isinstance(error, anthropic.APIStatusError):
         # An error inside a stream has the status of the stream, which is 200: its type tells.
-        trouble: Trouble = "overloaded"
+        trouble: Trouble = "failing"
         if error.status_code == 429 or error.type == "rate_limit_error":
             trouble = "rate_limited"
-        return CallFailed(trouble, _said(error), _retry_after_s(error))
+        elif error.status_code in _OVERLOADED or error.type == "overloaded_error":
+            trouble = "overloaded"
+        return CallFailed(trouble, _said(error), retry_after_s(error.response.headers))
     if isinstance(error, anthropic.APITimeoutError | httpx2.TimeoutException):
         return CallFailed("unreachable", "the API went silent")
     if isinstance(error, anthropic.APIConnectionError | httpx2.TransportError):
@@ -57,10 +61,3 @@ def permanent(error: anthropic.APIStatusError, model: str) -> Exception:
 
 def _said(error: anthropic.APIStatusError) -> str:
     return error.api_message or error.message
-
-
-def _retry_after_s(error: anthropic.APIStatusError) -> float | None:
-    try:
-        return max(0.0, float(error.response.headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None

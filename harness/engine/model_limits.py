@@ -1,0 +1,256 @@
+"""The limits of one model and account, shared by everybody who calls it: who may call next, and when.
+
+A call waits, holding nothing but its reservation in the budget, until all of this allows it: the calls in flight, the
+pace that rejections taught, the provider's own limits as its headers tell them, and every `retry-after`. Whoever is
+first by priority and age goes first; nobody passes a call that has to wait for tokens, so none starves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.agents.meter import Allowance, CallFailed, ModelCall, Slot, Wanted
+from harness.engine.bucket import Bucket, Mark
+from harness.engine.budget import Budget
+from harness.engine.pace import Pace, Window
+
+AGING_S: Final = 30.0
+"""So long a wait outweighs a priority that is better by 1."""
+_FIRST_OUTPUT: Final = 500
+"""Output tokens of a call before any is known; most only call tools."""
+_MEAN_OVER: Final = 20
+
+
+@dataclass(slots=True)
+class _Waiting:
+    ticket: str
+    wanted: Wanted
+    since: float
+    granted: asyncio.Future[_InFlight]
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """A call on its way. Fulfils `harness.agents.meter.Slot`."""
+
+    ticket: str
+    began: float
+    limits_known: bool
+    """Whether the provider's limits were known as it began."""
+    requests: Mark
+    input: Mark
+    input_tokens: int
+    output_tokens: float
+    """What is reserved."""
+    budget: Budget
+    hear: Callable[[_InFlight, Sequence[Allowance]], None]
+    billed: list[ModelCall] = field(default_factory=list)
+    heard: bool = False
+    """Whether the provider said what it left: its figure has this call's input in it."""
+
+    def told(self, allowances: Sequence[Allowance]) -> None:
+        self.heard = self.heard or bool(allowances)
+        self.hear(self, allowances)
+
+    def charge(self, call: ModelCall) -> None:
+        self.billed.append(call)
+        self.budget.charge(self.ticket, call)
+
+
+class ModelLimits:
+    """Implements harness.agents.meter.Meter. Lives in one event loop, whose clock it uses."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        *,
+        model_calls: int,
+        priority: Callable[[str], float] = lambda ticket: 0.0,
+        before_call: Callable[[str], None] = lambda ticket: None,
+        waited: Callable[[str, float], None] = lambda ticket, seconds: None,
+    ) -> None:
+        """`priority`: smaller is sooner, 1 is worth AGING_S of waiting. `before_call` is asked before each try, while
+        nothing is held; what it raises reaches the caller as it is. `waited` hears how long each try waited."""
+        self._budget, self._priority, self._before_call, self._waited = budget, priority, before_call, waited
+        self._window, self._pace = Window(model_calls), Pace()
+        self._requests = Bucket(single=True)
+        self._input, self._output = Bucket(), Bucket()
+        self._not_before = 0.0
+        self._waiting: list[_Waiting] = []
+        self._unserved: dict[str, float] = {}
+        """Since when a ticket waits for an answer, over all tries."""
+        self._outputs: dict[str, int] = {}
+        """Of the last call of each ticket."""
+        self._mean_output = float(_FIRST_OUTPUT)
+        self._in_flight = 0
+        self._output_reserved = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def model_calls(self) -> int:
+        """How many calls may be in flight at most. May be set at any time; calls on their way are left alone."""
+        return self._window.most
+
+    @model_calls.setter
+    def model_calls(self, most: int) -> None:
+        self._window.most = most
+        self._serve()
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    def nearly_spent(self, ticket: str) -> str | None:
+        return self._budget.nearly_spent(ticket)
+
+    def recheck(self) -> None:
+        """Ask `before_call` for everybody who waits: those whom it refuses leave now, and not when it is their turn."""
+        for waiting in tuple(self._waiting):
+            try:
+                self._ask(waiting.ticket)
+            except Exception as refused:  # the caller's own signal: passed on as it is
+                self._waiting.remove(waiting)
+                if not waiting.granted.done():
+                    waiting.granted.set_exception(refused)
+
+    @asynccontextmanager
+    async def call(self, ticket: str, wanted: Wanted) -> AsyncIterator[Slot]:
+        """See Meter. The reservation is made before the wait: whoever waits was let go already."""
+        self._ask(ticket)
+        with self._budget.reserved(ticket):
+            call = await self._turn(ticket, wanted)
+            failed = None
+            try:
+                yield call
+            except CallFailed as error:
+                failed = error
+                raise
+            finally:
+                self._ended(call, failed)
+
+    def _ask(self, ticket: str) -> None:
+        try:
+            self._before_call(ticket)
+        except BaseException:
+            self._budget.rest(ticket)
+            raise
+
+    async def _turn(self, ticket: str, wanted: Wanted) -> _InFlight:
+        now = self._now()
+        since = self._unserved.setdefault(ticket, now)
+        waiting = _Waiting(ticket, wanted, since, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._serve()
+        try:
+            call = await waiting.granted
+        except BaseException:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+                self._serve()
+            elif waiting.granted.done() and not waiting.granted.cancelled() and waiting.granted.exception() is None:
+                # The turn came in the moment in which nobody wanted it any more.
+                self._ended(waiting.granted.result(), None)
+            raise
+        self._waited(ticket, call.began - now)
+        return call
+
+    def _serve(self) -> None:
+        """Start whoever may start; have a timer set where only time is wanting."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting and self._in_flight < self._window.size:
+            first = min(self._waiting, key=lambda each: self._priority(each.ticket) + each.since / AGING_S)
+            now = self._now()
+            if (wait_s := self._not_before - now) > 0 or (wait_s := self._wait_s(first, now)) > 0:
+                self._timer = asyncio.get_running_loop().call_later(wait_s, self._serve)
+                return
+            self._waiting.remove(first)
+            if not first.granted.done():
+                first.granted.set_result(self._start(first, now))
+
+    def _wait_s(self, first: _Waiting, now: float) -> float:
+        return max(
+            self._pace.wait_s(now),
+            self._requests.wait_s(now, 1),
+            self._input.wait_s(now, first.wanted.uncached_tokens),
+            self._output.wait_s(now, self._expected_output(first)),
+        )
+
+    def _expected_output(self, call: _Waiting) -> float:
+        return min(call.wanted.max_output_tokens, self._outputs.get(call.ticket, self._mean_output))
+
+    def _start(self, first: _Waiting, now: float) -> _InFlight:
+        self._in_flight += 1
+        self._pace.began(now)
+        tokens, output = first.wanted.uncached_tokens, self._expected_output(first)
+        self._output.take(now, output)
+        self._output_reserved += output
+        return _InFlight(
+            first.ticket,
+            began=now,
+            limits_known=self._requests.per_s is not None,
+            requests=self._requests.take(now, 1),
+            input=self._input.take(now, tokens),
+            input_tokens=tokens,
+            output_tokens=output,
+            budget=self._budget,
+            hear=self._told,
+        )
+
+    def _told(self, call: _InFlight, allowances: Sequence[Allowance]) -> None:
+        now = self._now()
+        for allowance in allowances:
+            if allowance.resource == "requests":
+                self._requests.told(now, allowance, call.requests)
+            elif allowance.resource == "input_tokens":
+                self._input.told(now, allowance, call.input)
+            else:
+                # Output is counted as it is written: nothing of what is in flight is in these figures.
+                self._output.told(now, allowance, Mark(now, self._output.taken - self._output_reserved))
+        self._serve()
+
+    def _ended(self, call: _InFlight, failed: CallFailed | None) -> None:
+        now = self._now()
+        self._settle(call, now)
+        if failed is None:
+            self._unserved.pop(call.ticket, None)
+            if call.billed:
+                self._pace.answered()
+                self._window.answered(now, call.began, self._in_flight)
+        elif failed.trouble in ("rate_limited", "overloaded"):
+            self._rejected(call, failed, now)
+        else:
+            self._window.failed(now)
+        if failed is not None and failed.retry_after_s is not None:
+            self._not_before = max(self._not_before, now + failed.retry_after_s)
+        self._in_flight -= 1
+        self._serve()
+
+    def _rejected(self, call: _InFlight, failed: CallFailed, now: float) -> None:
+        if failed.trouble == "overloaded":
+            self._window.rejected(now, call.began)
+            return
+        # A call that went out before the limits were known teaches nothing that they do not say better.
+        if call.limits_known or self._requests.per_s is None:
+            self._pace.rejected(now, call.began)
+        rates = [rate for rate in (self._pace.per_s(now), self._requests.per_s) if rate is not None]
+        self._window.rejected(now, call.began, min(rates, default=0.0))
+
+    def _settle(self, call: _InFlight, now: float) -> None:
+        """Put what was really used in the place of what was reserved."""
+        used = sum(billed.output_tokens for billed in call.billed)
+        self._output.correct(now, used - call.output_tokens)
+        self._output_reserved -= call.output_tokens
+        if not call.heard:
+            self._input.correct(now, sum(billed.uncached_tokens for billed in call.billed) - call.input_tokens)
+        if call.billed:
+            self._outputs[call.ticket] = used
+            self._mean_output += (used - self._mean_output) / _MEAN_OVER
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

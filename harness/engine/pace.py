@@ -1,0 +1,135 @@
+"""How many calls may be in flight, and how fast they may start: found out from what the provider rejects.
+
+`Window` is the number in flight: additive increase, multiplicative decrease, one decrease a round trip. `Pace` is the
+rate, for a provider that rejects by rate and does not say which: a bound on calls in flight finds a rate only by being
+rejected again and again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from harness.engine.bucket import Bucket
+
+DECREASE: Final = 0.8
+GROWS_FROM: Final = 0.8
+"""The share of the window that must be in use for it to grow."""
+ROOM: Final = 1.25
+"""How much larger than a rate needs it the window stays."""
+_STEPS: Final = 20
+"""Round trips from nothing to the most, at least one call each."""
+_FIRST_TRIP_S: Final = 5.0
+_TRIPS: Final = 10
+"""The mean of a round trip is taken over about so many."""
+
+RAMP_PER_S: Final = 200.0
+"""Starts a second until the first answer: a provider with a low limit says so before all have started."""
+SLOWER: Final = 0.9
+MUCH_SLOWER: Final = 0.6
+"""When a rejection comes within `_SOON_S` of the last one: the rate is far too high."""
+_SOON_S: Final = 5.0
+_LOOK_BACK_S: Final = 10.0
+"""Over so long it is counted how many calls were let in."""
+_PROBE_PER_S: Final = 0.01
+_DOUBT_S: Final = 30.0
+"""A rate that was found grows by a hundredth a second, and has doubled after so long without a rejection."""
+
+
+class Window:
+    """How many calls may be in flight. It begins at the most that is allowed."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = float(most)
+        self._grows_after = self._shrunk_at = -math.inf
+        self._trip_s = _FIRST_TRIP_S
+        """How long an answer takes, the latest ones counting most."""
+
+    @property
+    def size(self) -> int:
+        return int(self._size)
+
+    @property
+    def most(self) -> int:
+        return self._most
+
+    @most.setter
+    def most(self, most: int) -> None:
+        untroubled = self._size == self._most
+        self._size = float(most) if untroubled else min(self._size, float(most))
+        self._most = most
+
+    def answered(self, now: float, began: float, in_flight: int) -> None:
+        """A call that began then was answered, one of `in_flight`."""
+        self._trip_s += (now - began - self._trip_s) / _TRIPS
+        if began > self._grows_after and in_flight >= GROWS_FROM * self.size:
+            step = max(1.0, self._most / _STEPS) / self._size
+            self._size = min(float(self._most), self._size + step)
+
+    def rejected(self, now: float, began: float, per_s: float = 0.0) -> None:
+        """A call that began then was one too many. A rejection comes faster than an answer: what was too many shows
+        only after a round trip of those that were let in.
+
+        Where the rate of starts is kept to `per_s`, room is left for as many as are then in flight: fewer would only
+        be a second brake."""
+        if began <= self._shrunk_at or now < self._shrunk_at + self._trip_s:
+            return
+        self._grows_after = self._shrunk_at = now
+        room = min(self._size, ROOM * per_s * self._trip_s)
+        self._size = max(1.0, self._size * DECREASE, room)
+
+    def failed(self, now: float) -> None:
+        """Something is wrong that fewer calls may not help: those of this round trip do not make it grow."""
+        self._grows_after = now
+
+
+class Pace:
+    """How fast calls may start: at first a ramp, then as they come, and after a rejection as fast as was possible."""
+
+    def __init__(self) -> None:
+        self._bucket = Bucket(single=True, per_s=RAMP_PER_S)
+        self._starts: deque[float] = deque()
+        """Of the last seconds, without those that were rejected."""
+        self._ramps = True
+        self._found: tuple[float, float] | None = None
+        """A rate, and when it was found."""
+
+    def wait_s(self, now: float) -> float:
+        self._bucket.per_s = self.per_s(now)
+        return self._bucket.wait_s(now, 1)
+
+    def per_s(self, now: float) -> float | None:
+        """Starts a second; None where as many may start as come."""
+        if self._found is None:
+            return RAMP_PER_S if self._ramps else None
+        rate, at = self._found
+        since_s = now - at
+        return rate * (1.0 + _PROBE_PER_S * since_s + (since_s / _DOUBT_S) ** 3)
+
+    def began(self, now: float) -> None:
+        self._bucket.take(now, 1)
+        self._starts.append(now)
+        while self._starts[0] < now - _LOOK_BACK_S:
+            self._starts.popleft()
+
+    def answered(self) -> None:
+        self._ramps = False
+
+    def rejected(self, now: float, began: float) -> None:
+        """The call that began then was not let in: go on as fast as calls were, or slower than now. What went out
+        before the last rejection was heard of tells nothing new."""
+        if began in self._starts:
+            self._starts.remove(began)
+        if self._found is None:
+            seconds = now - self._starts[0] if self._starts else 0.0
+            self._find(now, max(1, len(self._starts)) / max(1.0, seconds))
+        elif began > self._found[1] and (rate := self.per_s(now)) is not None:
+            soon = now - self._found[1] < _SOON_S
+            self._find(now, rate * (MUCH_SLOWER if soon else SLOWER))
+
+    def _find(self, now: float, rate: float) -> None:
+        self._found = (rate, now)
+        self._bucket.per_s = rate
+        self._bucket.drain(now)
