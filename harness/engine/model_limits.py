@@ -237,7 +237,7 @@ class ModelLimits:
             return
         # A call that went out before the limits were known teaches nothing that they do not say better.
         if call.limits_known or self._requests.per_s is None:
-            self._pace.rejected(now, call.began)
+            self._pace.rejected(now, call.began, self._requests.per_s)
         rates = [rate for rate in (self._pace.per_s(now), self._requests.per_s) if rate is not None]
         self._window.rejected(now, call.began, min(rates, default=0.0))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 from harness.engine.bucket import Bucket
@@ -34,7 +35,9 @@ _LOOK_BACK_S: Final = 10.0
 """Over so long it is counted how many calls were let in."""
 _PROBE_PER_S: Final = 0.01
 _DOUBT_S: Final = 30.0
-"""A rate that was found grows by a hundredth a second, and has doubled after so long without a rejection."""
+"""A rate that was found grows by a hundredth a second, and has more than doubled after so long without a rejection."""
+_KNOWN_DOUBT_S: Final = 60.0
+"""The same where the provider said its limit: nothing needs to be found, and what was lost comes back in the end."""
 
 
 class Window:
@@ -85,6 +88,15 @@ class Window:
         self._grows_after = now
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    per_s: float
+    at: float
+    """When it was found."""
+    known: bool
+    """Whether the provider had said its limit."""
+
+
 class Pace:
     """How fast calls may start: at first a ramp, then as they come, and after a rejection as fast as was possible."""
 
@@ -93,8 +105,7 @@ class Pace:
         self._starts: deque[float] = deque()
         """Of the last seconds, without those that were rejected."""
         self._ramps = True
-        self._found: tuple[float, float] | None = None
-        """A rate, and when it was found."""
+        self._found: _Found | None = None
 
     def wait_s(self, now: float) -> float:
         self._bucket.per_s = self.per_s(now)
@@ -104,9 +115,10 @@ class Pace:
         """Starts a second; None where as many may start as come."""
         if self._found is None:
             return RAMP_PER_S if self._ramps else None
-        rate, at = self._found
-        since_s = now - at
-        return rate * (1.0 + _PROBE_PER_S * since_s + (since_s / _DOUBT_S) ** 3)
+        since_s = now - self._found.at
+        if self._found.known:
+            return self._found.per_s * (1.0 + (since_s / _KNOWN_DOUBT_S) ** 3)
+        return self._found.per_s * (1.0 + _PROBE_PER_S * since_s + (since_s / _DOUBT_S) ** 3)
 
     def began(self, now: float) -> None:
         self._bucket.take(now, 1)
@@ -117,19 +129,25 @@ class Pace:
     def answered(self) -> None:
         self._ramps = False
 
-    def rejected(self, now: float, began: float) -> None:
+    def rejected(self, now: float, began: float, limit_per_s: float | None = None) -> None:
         """The call that began then was not let in: go on as fast as calls were, or slower than now. What went out
-        before the last rejection was heard of tells nothing new."""
+        before the last rejection was heard of tells nothing new.
+
+        Where the provider said its limit, it is its manner of counting that rejects: a little slower will do."""
         if began in self._starts:
             self._starts.remove(began)
-        if self._found is None:
+        if self._found is not None and began <= self._found.at:
+            return
+        now_per_s = None if self._found is None else self.per_s(now)
+        if limit_per_s is not None:
+            self._find(now, SLOWER * min(limit_per_s, now_per_s or limit_per_s), known=True)
+        elif self._found is None or now_per_s is None:
             seconds = now - self._starts[0] if self._starts else 0.0
             self._find(now, max(1, len(self._starts)) / max(1.0, seconds))
-        elif began > self._found[1] and (rate := self.per_s(now)) is not None:
-            soon = now - self._found[1] < _SOON_S
-            self._find(now, rate * (MUCH_SLOWER if soon else SLOWER))
+        else:
+            self._find(now, now_per_s * (MUCH_SLOWER if now - self._found.at < _SOON_S else SLOWER))
 
-    def _find(self, now: float, rate: float) -> None:
-        self._found = (rate, now)
-        self._bucket.per_s = rate
+    def _find(self, now: float, per_s: float, *, known: bool = False) -> None:
+        self._found = _Found(per_s, now, known)
+        self._bucket.per_s = per_s
         self._bucket.drain(now)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.agents.anthropic.headers import allowances_in, retry_after_s
-from harness.agents.meter import CallFailed, ModelCall, OutOfBudget, Trouble, Wanted
+from harness.agents.meter import Allowance, CallFailed, ModelCall, OutOfBudget, Trouble, Wanted
 from harness.agents.rehearsal.limits import RateLimit, RateLimiter
 from harness.engine.budget import Budget, Caps
 from harness.engine.model_limits import AGING_S, ModelLimits
@@ -108,6 +108,16 @@ def test_a_provider_of_six_requests_a_second_is_used_fully_and_rejects_little(
     assert makespan_s <= 1.10 * (latency_s + (100 * calls - burst) / 6)
 
 
+def test_a_provider_that_lets_in_nothing_but_evenly_spaced_requests_rejects_little_too() -> None:
+    async def fleet() -> tuple[float, Provider]:
+        provider = Provider(RateLimit(requests_per_s=6, burst=1))
+        return await provider.fleet(100, 5, limits()), provider
+
+    makespan_s, provider = run_virtually(fleet())
+    assert provider.rejected_share <= 0.05
+    assert makespan_s <= 1.25 * (1 + 499 / 6), "every rejection holds everybody for a whole second"
+
+
 @pytest.mark.parametrize(
     ("limit", "ideal_s"),
     [
@@ -123,6 +133,28 @@ def test_tokens_are_reserved_before_a_call(limit: RateLimit, ideal_s: float) -> 
     makespan_s, provider = run_virtually(fleet())
     assert provider.rejected_share <= 0.05
     assert makespan_s <= 1.10 * (1 + ideal_s)
+
+
+@pytest.mark.parametrize(
+    ("said", "after_s"),
+    [
+        (Allowance("requests", 60, 0, 60), 1.0),
+        (Allowance("input_tokens", 60_000, 0, 60), 1.0),
+        (Allowance("output_tokens", 6_000, 0, 60), 2.0),
+        (Allowance("output_tokens", 6_000, 6_000, 60), 0.0),
+    ],
+)
+def test_a_call_waits_for_what_the_provider_said_is_used_up(said: Allowance, after_s: float) -> None:
+    async def story() -> float:
+        meter = limits()
+        async with meter.call("a", Wanted(1_000, 16_000)) as slot:
+            slot.told([said])
+            slot.charge(billed(100))
+        # Of output, the 100 of that call are to be refilled as well: the provider had not counted them yet.
+        async with meter.call("a", Wanted(1_000, 16_000)):
+            return now()
+
+    assert run_virtually(story()) == pytest.approx(after_s, abs=0.01)
 
 
 def test_a_provider_without_limits_is_not_held_back() -> None:
@@ -268,17 +300,21 @@ class Paused(Exception):
 
 def test_what_before_call_raises_passes_and_nothing_is_held() -> None:
     async def story() -> None:
-        signal = Paused("not now")
-
         def pause(ticket: str) -> None:
-            if ticket == "a":
+            if ticket == "a" and signal is not None:
                 raise signal
 
+        signal: Paused | None = None
         meter = limits(1, before_call=pause)
+        async with meter.call("a", SOME):
+            await asyncio.sleep(5)
+        signal = Paused("not now")
         with pytest.raises(Paused) as raised:
             async with meter.call("a", SOME):
                 raise AssertionError("the call was let go")
         assert raised.value is signal
+        await asyncio.sleep(1_000)
+        assert meter._budget.spent["a"].seconds == 5, "its minutes stand still"
         assert (meter.in_flight, meter._waiting, meter._budget._reserved) == (0, [], {})
         async with meter.call("b", SOME):
             assert meter.in_flight == 1

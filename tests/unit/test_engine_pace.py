@@ -198,6 +198,21 @@ def test_another_rejection_slows_it_down_the_more_the_sooner_it_comes(after_s: f
     assert len(started(pace, at, at + 2)) / 2 == pytest.approx(before * share, rel=0.15)
 
 
+def test_where_the_limit_is_known_it_goes_a_little_below_it_and_comes_back_slowly() -> None:
+    pace = Pace()
+    pace.answered()
+    pace.began(10.0)
+    pace.rejected(10.0, 10.0, limit_per_s=50.0)
+    assert pace.per_s(10.0) == 45
+    pace.began(11.0)
+    pace.rejected(11.0, 11.0, limit_per_s=50.0)
+    assert pace.per_s(11.0) == pytest.approx(40.5, rel=0.01)
+    rates = [pace.per_s(11.0 + after_s) or 0.0 for after_s in (10, 60, 600)]
+    assert rates[0] < 41
+    assert rates[1] == pytest.approx(81, rel=0.01)
+    assert rates[2] > 10_000
+
+
 def test_without_rejections_the_pace_comes_to_hold_nobody() -> None:
     pace = Pace()
     pace.answered()
