@@ -25,8 +25,9 @@ _FIRST_TRIP_S: Final = 5.0
 _TRIPS: Final = 10
 """The mean of a round trip is taken over about so many."""
 
-RAMP_PER_S: Final = 200.0
-"""Starts a second until the first answer: a provider with a low limit says so before all have started."""
+RAMP_PER_S: Final = 50.0
+RAMP_DOUBLES_S: Final = 0.1
+"""Until the first answer so many start a second, and twice as many each time: a low limit speaks up in time."""
 SLOWER: Final = 0.9
 MUCH_SLOWER: Final = 0.6
 """When a rejection comes within `_SOON_S` of the last one: the rate is far too high."""
@@ -114,7 +115,8 @@ class Pace:
     def per_s(self, now: float) -> float | None:
         """Starts a second; None where as many may start as come."""
         if self._found is None:
-            return RAMP_PER_S if self._ramps else None
+            ramp_s = now - self._starts[0] if self._starts else 0.0
+            return RAMP_PER_S * 2.0 ** min(ramp_s / RAMP_DOUBLES_S, 20.0) if self._ramps else None
         since_s = now - self._found.at
         if self._found.known:
             return self._found.per_s * (1.0 + (since_s / _KNOWN_DOUBT_S) ** 3)

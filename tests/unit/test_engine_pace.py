@@ -6,7 +6,7 @@ import pytest
 
 from harness.agents.meter import Allowance
 from harness.engine.bucket import LATE_S, Bucket, Mark
-from harness.engine.pace import RAMP_PER_S, Pace, Window
+from harness.engine.pace import RAMP_DOUBLES_S, RAMP_PER_S, Pace, Window
 
 
 def requests(limit: float, remaining: float, full_in_s: float = 0.0) -> Allowance:
@@ -166,7 +166,11 @@ def started(pace: Pace, now: float, until: float) -> list[float]:
 
 def test_until_the_first_answer_starts_are_spread() -> None:
     pace = Pace()
-    assert len(started(pace, 1_000.0, 1_000.5)) == pytest.approx(RAMP_PER_S / 2 + 1, abs=1)
+    starts = started(pace, 1_000.0, 1_000.0 + 4 * RAMP_DOUBLES_S)
+    halves = [sum(start < 1_000.0 + each * RAMP_DOUBLES_S for start in starts) for each in (1, 2, 4)]
+    assert halves[0] == pytest.approx(RAMP_PER_S * RAMP_DOUBLES_S * 1.5, abs=2)
+    assert halves[1] < 25
+    assert halves[2] > 70
     pace.answered()
     assert pace.wait_s(1_000.5) == 0
     for _ in range(10_000):
