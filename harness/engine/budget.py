@@ -47,9 +47,9 @@ NOTHING: Final = Spent()
 
 
 def spent_in(row: AgentRow) -> Spent:
-    """What the journal knows that a ticket's agent has used. How long it was at work is not in its row."""
+    """What the store knows that a ticket's agent has used."""
     tokens = row.input_tokens + row.cache_write_tokens + row.output_tokens
-    return Spent(row.model_calls, tokens, row.cost_usd)
+    return Spent(row.model_calls, tokens, row.cost_usd, row.worked_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +109,9 @@ class Budget:
         return {ticket: self._used(ticket) for ticket in (*self._spent, *self._since)}
 
     @property
-    def limit(self) -> int:
-        """Calls in flight, at most."""
-        return self._slots.limit
-
-    @limit.setter
-    def limit(self, limit: int) -> None:
-        self._slots.limit = limit
+    def own(self) -> Spent:
+        """What was spent before this process, and by it."""
+        return self._own
 
     @property
     def spent_usd(self) -> float:

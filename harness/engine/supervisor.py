@@ -57,6 +57,10 @@ class Ending:
     """Whether the environment was at fault."""
 
 
+async def _nothing() -> None:
+    return None
+
+
 class Drained(Exception):
     """The supervisor was asked to stop, and everything at work has: a signal, no error."""
 
@@ -88,18 +92,22 @@ class Supervisor:
         limits: Limits,
         breakers: Mapping[str, Breaker],
         on_crash: Callable[[str, str], None],
+        rest: Callable[[str], None] = lambda ticket: None,
+        share: Callable[[], Awaitable[None]] = _nothing,
         faults: int = 6,
         hold_s: float = 1800.0,
         ttl_s: float = 1800.0,
     ) -> None:
         """`faults` of the environment end a ticket, a fault that holds for `hold_s` ends the run. `ttl_s`: leases of
-        sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours."""
+        sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours, and
+        `rest` a ticket whose time stands still; `share` is called now and then while others work on the run too."""
         self._run, self._loop, self._claims = run, loop, claims
         self._clocks: dict[str, TicketClock] = {}
         """Of the tickets at work."""
         self._ports = replace(ports, submitter=_Unhurried(ports.submitter, self._clocks), admit=self._admit)
         self._workspaces, self._driver, self._limits, self._breakers = workspaces, driver, limits, breakers
         self._on_crash, self._faults, self._hold_s, self._ttl_s = on_crash, faults, hold_s, ttl_s
+        self._rest, self._share = rest, share
         self._tickets: dict[str, Ticket] = {}
         self._standings: dict[str, Standing] = {}
         self._wish, self._revision, self._shared = "", -1, False
@@ -165,6 +173,7 @@ class Supervisor:
             # What moved here while it was read is known better here.
             moved = {ticket: one for ticket, one in self._standings.items() if one is not before.get(ticket)}
             self._standings = {**read, **moved}
+            await self._share()
         self._wish, self._revision = wishes.wish, wishes.revision
 
     async def _obey(self, outlook: Outlook) -> None:
@@ -280,6 +289,7 @@ class Supervisor:
             await self._broken(ticket, error, clock)
         finally:
             del self._clocks[ticket]
+            self._rest(ticket)
             await self._let_go(ticket, clock)
 
     def _forget(self, ticket: str) -> None:
@@ -381,6 +391,7 @@ class Supervisor:
         """See graphs.ports.Admit."""
         breaker = self._breakers.get(_NEEDS.get(step, ""))
         if breaker is not None and breaker.reason is not None and not self._to_stop(ticket):
+            self._rest(ticket)
             with self._clocks[ticket].standing():
                 waiting = asyncio.create_task(breaker.wait(), name=f"{ticket} waits for the {breaker.name}")
                 try:

@@ -132,6 +132,8 @@ async def crew(
             driver=driver,
             limits=limits,
             breakers=breakers,
+            rest=budget.rest,
+            share=lambda: _share(budget, database, row),
             faults=wanted.ticket_faults,
             hold_s=wanted.hold_minutes * 60,
             ttl_s=settings.baseline.ttl,
@@ -200,8 +202,21 @@ async def _budget(limits: LimitSettings, database: Database, row: RunRow) -> Bud
         spent={agent.ticket: spent_in(agent) for agent in await runs.agents(row.id)},
         seconds=max(0.0, (row.ended_at or row.started_at) - row.started_at),
     )
-    budget.others(await runs.spent_before(row.id))
+    await _share(budget, database, row)
     return budget
+
+
+async def _share(budget: Budget, database: Database, row: RunRow) -> None:
+    """Count in what others of the run spend, and what attempts spent that were followed by another one."""
+    from harness.engine.budget import NOTHING, Spent, spent_in
+    from harness.store.runs import Runs
+
+    runs = Runs(database)
+    before = (Spent(one.model_calls, one.tokens, one.cost_usd) for one in await runs.attempts(row.id))
+    all_of_them = sum((*before, *(spent_in(agent) for agent in await runs.agents(row.id))), NOTHING)
+    # What this process spent in the last moments may not be in the store yet.
+    others = all_of_them - budget.own
+    budget.others(Spent(max(0, others.calls), max(0, others.tokens), max(0.0, others.cost_usd)))
 
 
 @asynccontextmanager

@@ -184,6 +184,7 @@ def _attempt(agent: AgentRow) -> AttemptRow:
         state=agent.state,
         reason=agent.reason,
         model_calls=agent.model_calls,
+        tokens=agent.input_tokens + agent.cache_write_tokens + agent.output_tokens,
         cost_usd=agent.cost_usd,
         document=json.dumps(agent_json(agent)),
     )

@@ -91,6 +91,8 @@ class AttemptRow(SQLModel, table=True):
     state: str
     reason: str
     model_calls: int
+    tokens: int
+    """As budgets count them: output, and input that was not read from the cache."""
     cost_usd: float
     document: str = Field(sa_column=Column(Text, nullable=False))
     """All of its row, as JSON."""

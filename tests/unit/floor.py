@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
 from graphs.loop import build_loop
 from graphs.ports import Caps, Ports
 from harness.engine.breakers import Breaker, Probe
-from harness.engine.gates import Gate
 from harness.engine.limits import NAMES, Limits
 from harness.engine.supervisor import Ending, Supervisor
 from harness.engine.throttle import TrackedWorkspaces
@@ -111,7 +111,7 @@ class Floor:
         said = dict.fromkeys(NAMES, 100) | {"agents": agents}
         self.limits = Limits(
             said,
-            calls=Gate("model_calls", 1),
+            calls=SimpleNamespace(model_calls=1),
             ticket_s=ticket_s,
             urgency=lambda _: 0.0,
             waited=lambda ticket, gate, seconds: None,

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from harness.engine.breakers import Breaker
 from harness.engine.clock import TicketClock
-from harness.engine.gates import Gate
 from harness.engine.limits import NAMES, Limits
 from harness.engine.outlook import WAITS, look_ahead, urgency
 from harness.store.claims import Standing
@@ -20,8 +19,14 @@ from tasks.states import FINAL_STATES, WORKING_STATES
 from tests.unit.memory_ports import ticket
 
 
-def limits(changes: list[Mapping[str, int]] | None = None, own: int | None = None) -> tuple[Limits, Gate]:
-    calls = Gate("model_calls", 1)
+class Calls:
+    """Whoever limits the model's calls."""
+
+    model_calls = 1
+
+
+def limits(changes: list[Mapping[str, int]] | None = None, own: int | None = None) -> tuple[Limits, Calls]:
+    calls = Calls()
     told = changes if changes is not None else []
     said = {"agents": 100, "model_calls": 40, "sandboxes": 16, "deletions": 16, "forks": 8, "checks": 8}
     return (
@@ -41,12 +46,12 @@ def limits(changes: list[Mapping[str, int]] | None = None, own: int | None = Non
 def test_workers_part_what_a_run_may_and_not_what_a_machine_may() -> None:
     changes: list[Mapping[str, int]] = []
     of_one, calls = limits(changes)
-    assert (of_one.agents, calls.limit, of_one.gates["forks"].limit) == (100, 40, 8)
+    assert (of_one.agents, calls.model_calls, of_one.gates["forks"].limit) == (100, 40, 8)
     of_one.change({}, workers=3)
-    assert (of_one.agents, calls.limit, of_one.gates["forks"].limit) == (34, 14, 8)
+    assert (of_one.agents, calls.model_calls, of_one.gates["forks"].limit) == (34, 14, 8)
     assert changes == []
     of_one.change({"agents": 10, "forks": 2, "nonsense": 7}, workers=1)
-    assert (of_one.agents, calls.limit, of_one.gates["forks"].limit) == (10, 40, 2)
+    assert (of_one.agents, calls.model_calls, of_one.gates["forks"].limit) == (10, 40, 2)
     assert [sorted(change) for change in changes] == [sorted(NAMES)]
 
 
