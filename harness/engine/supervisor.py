@@ -93,6 +93,7 @@ class Supervisor:
         breakers: Mapping[str, Breaker],
         on_crash: Callable[[str, str], None],
         rest: Callable[[str], None] = lambda ticket: None,
+        recheck: Callable[[], None] = lambda: None,
         share: Callable[[], Awaitable[None]] = _nothing,
         faults: int = 6,
         hold_s: float = 1800.0,
@@ -100,14 +101,15 @@ class Supervisor:
     ) -> None:
         """`faults` of the environment end a ticket, a fault that holds for `hold_s` ends the run. `ttl_s`: leases of
         sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours, and
-        `rest` a ticket whose time stands still; `share` is called now and then while others work on the run too."""
+        `rest` a ticket whose time stands still; `recheck` is called when tickets are to stop that may wait for a call of
+        the model, `share` now and then while others work on the run too."""
         self._run, self._loop, self._claims = run, loop, claims
         self._clocks: dict[str, TicketClock] = {}
         """Of the tickets at work."""
         self._ports = replace(ports, submitter=_Unhurried(ports.submitter, self._clocks), admit=self._admit)
         self._workspaces, self._driver, self._limits, self._breakers = workspaces, driver, limits, breakers
         self._on_crash, self._faults, self._hold_s, self._ttl_s = on_crash, faults, hold_s, ttl_s
-        self._rest, self._share = rest, share
+        self._rest, self._recheck, self._share = rest, recheck, share
         self._tickets: dict[str, Ticket] = {}
         self._standings: dict[str, Standing] = {}
         self._wish, self._revision, self._shared = "", -1, False
@@ -190,6 +192,8 @@ class Supervisor:
                 self._stopping[ticket] = "paused"
             else:
                 self._stopping.pop(ticket, None)
+        if self._draining or self._stopping:
+            self._recheck()
         for ticket, why in outlook.doomed.items():
             begun = self._standings[ticket].state != "queued"
             with contextlib.suppress(LeaseLost):

@@ -133,6 +133,7 @@ async def crew(
             limits=limits,
             breakers=breakers,
             rest=budget.rest,
+            recheck=calls.recheck,
             share=lambda: _share(budget, database, row),
             faults=wanted.ticket_faults,
             hold_s=wanted.hold_minutes * 60,
