@@ -101,8 +101,8 @@ class Supervisor:
     ) -> None:
         """`faults` of the environment end a ticket, a fault that holds for `hold_s` ends the run. `ttl_s`: leases of
         sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours, and
-        `rest` a ticket whose time stands still; `recheck` is called when tickets are to stop that may wait for a call of
-        the model, `share` now and then while others work on the run too."""
+        `rest` a ticket whose time stands still; `recheck` is called when tickets are to stop that may wait to call the
+        model, `share` now and then while others work on the run too."""
         self._run, self._loop, self._claims = run, loop, claims
         self._clocks: dict[str, TicketClock] = {}
         """Of the tickets at work."""
