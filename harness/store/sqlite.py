@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
 from tasks.errors import StoreError
+
+_FILE: Final = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Sqlite:
                 f"cannot make {self.path.parent}: {error.strerror}", hint="Spurline keeps its state there; let it write"
             ) from error
         engine = create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30, "check_same_thread": False})
-        event.listen(engine, "connect", _configure)
+        event.listen(engine, "connect", self._opened)
         event.listen(engine, "begin", _begin)
         return engine
 
@@ -45,7 +47,13 @@ class Sqlite:
         """Nothing: whoever writes has locked the file."""
 
     def mark(self, session: Session, writer: str, batch: int) -> bool:
-        """True: a file's commit is never in doubt."""
+        """True: a file's commit is never in doubt. StoreError where the file is another one than that which is open:
+        SQLite goes on writing to one that was removed, and says nothing."""
+        if session.connection().connection.info[_FILE] != _identity(self.path):
+            raise StoreError(
+                f"{self.path} was removed or replaced while it was open",
+                hint="put it back, or move all of its folder away to begin anew",
+            )
         return True
 
     def leave(self, session: Session, writer: str) -> None:
@@ -72,8 +80,20 @@ class Sqlite:
             hint = f"the database is damaged; move {self.path} away to begin anew"
         return StoreError(f"{self.path}: {words}", hint=hint)
 
+    def _opened(self, connection: Any, record: Any) -> None:
+        _configure(connection)
+        record.info[_FILE] = _identity(self.path)
 
-def _configure(connection: Any, _: Any) -> None:
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _configure(connection: Any) -> None:
     # We say BEGIN ourselves: sqlite3's own begins too late for a savepoint.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "journal_size_limit=67108864"):
