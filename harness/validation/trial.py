@@ -82,6 +82,11 @@ class Trial:
     steady: bool
     """Whether the environment held: the baseline healthy and the same, the forks the same, no record dropped."""
 
+    @property
+    def lived(self) -> bool:
+        """Whether all forks were alive in the end."""
+        return all(fork.alive for fork in self.facts.forks)
+
 
 class Court:
     """Tries cases; each sandbox's cases one after the other."""

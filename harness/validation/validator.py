@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -162,9 +163,13 @@ class LoopValidator:
     async def _tried(self, case: Case) -> Trial:
         trial = await self._heard(case)
         for _ in range(_ATTEMPTS - 1):
-            if trial.steady:
+            lived = trial.lived
+            if trial.steady and lived:
                 return trial
             trial = await self._heard(case)
+            if trial.steady and not (trial.lived or lived):
+                # Twice is the change's own doing.
+                return trial
         assert trial.facts.baseline is not None
         if not trial.facts.baseline.steady:
             raise BaselineError(
@@ -175,7 +180,12 @@ class LoopValidator:
 
     async def _heard(self, case: Case) -> Trial:
         await sound_baseline(self._driver, case.docket.base)
-        await self._driver.renew(case.sandbox, ttl_s=case.docket.project.settings.baseline.ttl)
+        sandbox = await self._driver.renew(case.sandbox, ttl_s=case.docket.project.settings.baseline.ttl)
+        # Whoever killed a fork (the system does where memory is short), nobody is to be judged by it at once.
+        dead = {name: Source(commit=case.commit) for name, fork in sandbox.forks.items() if not fork.alive}
+        if dead:
+            with suppress(ForkError):
+                await self._driver.fork(case.sandbox, dead)
         return await self._court.hear(case)
 
     async def _added(self, docket: Docket, trial: Trial, commit: str) -> dict[str, CheckResult]:

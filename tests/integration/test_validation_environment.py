@@ -151,6 +151,25 @@ async def test_a_fault_that_a_killed_trial_left_planted_is_nobodys_failure(stage
     assert verdict.conclusion == "verified", verdict.reason
 
 
+async def test_a_fork_that_somebody_killed_once_is_nobodys_failure(stage: Stage) -> None:
+    work = Work("run", asks("changed-b"), "branch", stage.base, "nowhere", "box")
+    assert await stage.validator.instantiate(work, stage.changed) is None
+    fork = (await stage.driver.get("box")).forks["b"]
+    assert fork.pid is not None
+    os.kill(fork.pid, 9)
+    verdict = await stage.validator.validate(work, stage.changed, 1)
+    assert verdict.conclusion == "verified", verdict.reason
+
+
+async def test_a_fork_that_dies_of_what_it_is_asked_fails(stage: Stage) -> None:
+    root = stage.repository.root
+    app = APP.replace("answer = {", "self.path == '/healthz' or os._exit(1)\n        answer = {", 1)
+    dies = write(root, {"b/app.py": app}, "dies")
+    verdict = await stage.judge(asks("changed-b"), commit=dies)
+    assert verdict.conclusion == "failed"
+    assert verdict.feedback
+
+
 async def test_rule_6_a_baseline_that_falls_sick_meanwhile_is_not_judged_with(stage: Stage) -> None:
     with pytest.raises(BaselineError):
         await stage.judge(command(f"{GREEN} && kill -9 {await stage.pid('c')}"))
