@@ -44,7 +44,8 @@ class LocalDriver:
     driver's own, held exclusively: a second driver on it is refused. What a killed driver left there is ended and
     removed on entry. Raises CheckoutError (no repository), StoreError (no access to `state`), SandboxError (held).
 
-    `clock` (seconds since the epoch) decides leases only. An updated fork's old process gets `drain_s` to finish
+    `clock` (seconds since the epoch) decides leases only; the usual one never jumps, whatever is done to the machine's.
+    An updated fork's old process gets `drain_s` to finish
     its requests. At most `starts` forks build and start at the same time: more would only share the processors,
     and be blamed for missing their time limit. `owner` marks all processes that are started. `patience_s` is how long
     to wait for another driver on the folder to end.
@@ -55,14 +56,14 @@ class LocalDriver:
         repo: Path,
         state: Path,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         drain_s: float = 10.0,
         starts: int = 8,
         owner: str | None = None,
         patience_s: float = 0.0,
     ) -> None:
         self._state = state.absolute()
-        self._clock, self._drain_s, self._starts = clock, drain_s, starts
+        self._clock, self._drain_s, self._starts = clock or _steady(), drain_s, starts
         self._guard = Guard(self._state, owner=owner, patience_s=patience_s)
         self._git = Git(repo.absolute(), self._state / "git")
         self._checkouts = Checkouts(self._git, self._state / "checkouts")
@@ -286,6 +287,12 @@ class LocalDriver:
         if self._up is None:
             raise gone(name, self._ended.get(name, "no baseline is up"))
         return self._up[1]
+
+
+def _steady() -> Callable[[], float]:
+    """The time as it is now, which from now on goes as fast as time does."""
+    began = time.time() - time.monotonic()
+    return lambda: began + time.monotonic()
 
 
 async def _again_and_again(one_round: Callable[[], Awaitable[object]]) -> None:
