@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from harness.runtime.starting import StartLog, brought_up
 from harness.settings import FILE_NAME, STATE_NAME, Project, read_project
 from sandbox.driver import Driver
-from tasks.errors import SandboxError, UsageError
+from tasks.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from harness.repository import Repository
@@ -104,8 +104,8 @@ async def baseline_of(project: Project, driver: Driver, commit: str, narrate: Na
             yield
         finally:
             if alone():
-                # Where its keeper is gone, so is the baseline.
-                with suppress(SandboxError):
+                # What cannot be stopped now ends with its lease.
+                with suppress(EnvironmentFault):
                     await _leave(driver)
 
 
