@@ -172,7 +172,9 @@ async def _found(project: Project, name: str) -> AsyncIterator[tuple[_Place, Set
     async with opened_store(project) as database:
         runs = Runs(database)
         row = await runs.find(name)
-        if all(is_final(agent.state) for agent in await runs.agents(row.id)):
+        # One that was killed after its last ticket had ended has yet to leave.
+        left = row.state in ("finished", "cancelled")
+        if left and all(is_final(agent.state) for agent in await runs.agents(row.id)):
             raise UsageError(
                 f"every ticket of run {row.id} has ended",
                 hint="`spurline runs retry` queues those again that were not verified",
