@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 AGENTS ?=
 
-.PHONY: demo test check lint types imports tests lock bench clean help
+.PHONY: demo test check lint types imports tests chaos lock bench clean help
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +40,9 @@ imports: $(STAMP)
 
 tests: $(STAMP)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+chaos: $(STAMP)  ## Run the tests that kill, cut and flood for minutes
+	@CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -q -m chaos tests/chaos
 
 bench: $(STAMP)  ## Run the benchmarks; raw numbers go to benchmarks/results
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -1,0 +1,309 @@
+"""A small real system with a backlog of many stories, worked by the installed command line; and the count of what is
+there afterwards.
+
+Each ticket ends in a way of its own, whatever happens meanwhile: so a run that was killed can be held against one that
+was not. Nothing is told to the product: the tests look at its store, its keeper and the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from sandbox.sample import APP
+from tests.conftest import commit_all, git
+from tests.e2e.conftest import SCRIPT, environment
+from tests.processes import GRACE_S
+
+Point = tuple[str, str, int]
+"""A place, when, and how often it must be reached: see mortal.py."""
+
+MORTAL: Final = Path(__file__).with_name("mortal.py")
+FINAL: Final = ("verified", "failed", "unproven", "needs_human", "error", "cancelled")
+_SERVICE: Final = f"command: [{sys.executable}, app.py], ready: {{http: /healthz}}"
+_POLL_S: Final = 0.02
+
+SETTINGS: Final = f"""\
+project: sample
+baseline:
+  entry: a
+  services:
+    a: {{cwd: a, {_SERVICE}, env: {{NEXT: "${{host:b}}:${{port:b}}"}}}}
+    b: {{cwd: b, {_SERVICE}}}
+checks:
+  static: ["sh -c '! grep -rl TODO b'"]
+  http: checks/*.yaml
+agent: {{kind: {{kind}}, max_iterations: 2}}
+limits: {{limits}}
+"""
+CHECKS: Final = "- {name: b answers, request: {path: /}, expect: {status: 200, jmespath: {'next.status': null}}}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """How one kind of ticket goes, and how it ends."""
+
+    ends: str
+    turns: str
+    preserve: bool = False
+    checked: bool = True
+    """Whether it has a check of its own: that `b` says the ticket's word."""
+
+
+def _wrote(content: str, path: str = "b/word.txt") -> str:
+    return f"  - {{say: I write it., use: [{{tool: write, input: {{file_path: {path}, content: {content}}}}}]}}\n"
+
+
+_SAID: Final = "  - {say: It is done.}\n"
+STORIES: Final[Mapping[str, Story]] = {
+    "loud": Story("verified", _wrote("WORD") + _SAID),
+    "mend": Story("verified", _wrote("quiet") + _SAID + _wrote("WORD") + _SAID),
+    # Nothing but the planted fault shows that the checks depend on its fork.
+    "keep": Story("verified", _wrote("kept", "b/notes.txt") + _SAID, preserve=True, checked=False),
+    "asks": Story("needs_human", "  - {say: Which?, use: [{tool: ask_human, input: {reason: Which word?}}]}\n"),
+    "lint": Story("failed", _wrote("TODO") + _SAID + _wrote("TODO again") + _SAID),
+    "mute": Story("failed", _wrote("mute") + _SAID + _wrote("mute again") + _SAID),
+}
+
+
+def ticket_of(name: str) -> str:
+    """The file of the ticket `KIND-NUMBER`."""
+    story, word = STORIES[name.split("-")[0]], name.upper()
+    expected = f"{{status: 200, json: {{next: {{word: {word}}}}}}}"
+    check = f"checks:\n  http: [{{name: the word, request: {{path: /}}, expect: {expected}}}]\n"
+    more = ("preserve: true\n" if story.preserve else "") + (check if story.checked else "")
+    return f"---\nid: {name}\ntitle: b says {word}\nservices: [b]\n{more}---\nPlease.\n"
+
+
+def recording_of(name: str) -> str:
+    """What the agent of the ticket does."""
+    return f"ticket: {name}\nturns:\n{STORIES[name.split('-')[0]].turns.replace('WORD', name.upper())}"
+
+
+def names(**counts: int) -> tuple[str, ...]:
+    """Ids of tickets: so many of each kind, mixed."""
+    numbered = [(number, kind) for kind, count in counts.items() for number in range(count)]
+    return tuple(f"{kind}-{number}" for number, kind in sorted(numbered))
+
+
+def make(root: Path, tickets: Sequence[str], *, kind: str = "rehearsal", limits: str = "{agents: 100}") -> Path:
+    """The repository with a system and these tickets."""
+    files = {
+        "spurline.yaml": SETTINGS.replace("{kind}", kind).replace("{limits}", limits),
+        "checks/all.yaml": CHECKS,
+        ".gitignore": ".spurline/\n",
+        **{f"{name}/{file}": text for name in ("a", "b") for file, text in (("app.py", APP), ("word.txt", name))},
+        **{f"tickets/{name}.md": ticket_of(name) for name in tickets},
+        **{f"recordings/{name}.yaml": recording_of(name) for name in tickets},
+    }
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    git(root, "init", "-q", "-b", "main")
+    commit_all(root, "first")
+    return root
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How one process ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines() if line.startswith("{")]
+
+
+def ended(process: subprocess.Popen[str], timeout_s: float = 300.0) -> Ran:
+    """Wait for the end of the process; one that does not come to it is killed."""
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    return Ran(process.returncode, out, err)
+
+
+@dataclass
+class Stage:
+    """One project in a folder of its own, with its own folder for temporary files."""
+
+    root: Path
+    tickets: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tmp(self) -> Path:
+        return self.root.parent / f"{self.root.name}-tmp"
+
+    @property
+    def state(self) -> Path:
+        return self.root / ".spurline"
+
+    def start(self, *arguments: str, at: Point | None = None, number: str = "SIGKILL") -> subprocess.Popen[str]:
+        """`spurline ARGUMENTS…`, which sends itself the signal `at` that point."""
+        self.tmp.mkdir(exist_ok=True)
+        mortal = [sys.executable, str(MORTAL), number, *map(str, at)] if at else [str(SCRIPT)]
+        return subprocess.Popen(
+            [*mortal, *arguments],
+            cwd=self.root,
+            env={**environment(), **self.env, "TMPDIR": str(self.tmp)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, at: Point | None = None, timeout_s: float = 300.0) -> Ran:
+        """`start`, to its end."""
+        return ended(self.start(*arguments, at=at), timeout_s)
+
+    @contextmanager
+    def stopped(self, *arguments: str, at: Point) -> Iterator[subprocess.Popen[str]]:
+        """The process while it stands still at the point; it goes on after the block."""
+        process = self.start(*arguments, at=at, number="SIGSTOP")
+        try:
+            deadline = time.monotonic() + GRACE_S
+            while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                assert process.poll() is None, (at, process.communicate())
+                assert time.monotonic() < deadline, at
+                time.sleep(_POLL_S)
+            yield process
+            process.send_signal(signal.SIGCONT)
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
+
+    def rows(self, query: str, *given: object) -> list[tuple[Any, ...]]:
+        """What the store says, read as anybody may. Nothing where there is none yet."""
+        path = self.state / "spurline.db"
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as store:
+            try:
+                return store.execute(query, given).fetchall()
+            except sqlite3.OperationalError:
+                return []
+
+    def until(self, query: str, *given: object, process: subprocess.Popen[str] | None = None) -> list[tuple[Any, ...]]:
+        """Look into the store until the query finds something, while the process lives."""
+        deadline = time.monotonic() + GRACE_S
+        while not (found := self.rows(query, *given)):
+            assert time.monotonic() < deadline, query
+            assert process is None or process.poll() is None, (query, process.communicate())
+            time.sleep(_POLL_S)
+        return found
+
+    def states(self) -> dict[str, str]:
+        """How each ticket stands."""
+        return dict(self.rows("SELECT ticket, state FROM agents"))
+
+    def account(self) -> dict[str, tuple[Any, ...]]:
+        """What a run came to, ticket by ticket, as far as it does not depend on when it ran."""
+        found = {}
+        for ticket, state, reason, iterations, branch, commit in self.rows(
+            'SELECT ticket, state, reason, iterations, branch, "commit" FROM agents'
+        ):
+            trees = git(self.root, "log", "--format=%T", f"main..{branch}").split() if self.has(branch) else None
+            noted = commit is not None and bool(self.noted(commit))
+            found[ticket] = (state, reason, iterations, trees, noted)
+        return found
+
+    def has(self, branch: str) -> bool:
+        return git(self.root, "for-each-ref", f"refs/heads/{branch}") != ""
+
+    def noted(self, commit: str) -> str:
+        done = subprocess.run(
+            ["git", "notes", "--ref", "spurline", "show", commit], cwd=self.root, capture_output=True, text=True
+        )
+        return done.stdout
+
+    def assert_once(self) -> None:
+        """Every ticket is accounted for once: one end an attempt, no effect left open or done twice."""
+        ends = Counter(
+            ticket
+            for ticket, data in self.rows("SELECT ticket, data FROM events WHERE kind = 'agent.state'")
+            if json.loads(data)["state"] in FINAL
+        )
+        assert ends == Counter(self.tickets)
+        assert sorted(self.states()) == sorted(self.tickets)
+        assert set(self.states().values()) <= set(FINAL)
+        effects = self.rows("SELECT kind, target, state FROM effects")
+        assert {state for _, _, state in effects} <= {"observed"}
+        assert len({(kind, target) for kind, target, _ in effects}) == len(effects)
+        verified = [ticket for ticket, state in self.states().items() if state == "verified"]
+        assert len(effects) == 2 * len(verified)
+        assert self.rows("SELECT ticket FROM agents WHERE holder IS NOT NULL") == []
+        assert self.rows("SELECT id FROM workers WHERE ended_at IS NULL") == []
+
+    def assert_nothing_left(self) -> None:
+        """No process, and so no port or route; no worktree, checkout, temporary file or lock."""
+        self.quiet()
+        assert git(self.root, "worktree", "list").count("\n") == 0
+        left = [
+            path.relative_to(self.root).as_posix()
+            for folder in (self.state / name for name in ("worktrees", "judge", "git/scratch", "local/checkouts"))
+            for path in (folder.rglob("*") if folder.exists() else ())
+        ]
+        assert left == []
+        assert [path.name for path in (self.root / ".git").rglob("*.lock")] == []
+        assert sorted(path.name for path in self.tmp.rglob("*")) == []
+
+    def quiet(self) -> None:
+        """Wait until nothing of the project runs, save for a keeper that keeps nothing: it ends by itself."""
+        deadline = time.monotonic() + GRACE_S / 3
+        while left := [
+            line for line in self.running().values() if " keeper " not in line and "watchdog.py" not in line
+        ]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
+
+    def running(self) -> dict[int, str]:
+        """Command lines, by process id, of what has to do with the project."""
+        found = {}
+        for process in psutil.process_iter():
+            try:
+                words = [process.cwd(), *process.cmdline(), process.environ().get("SPURLINE_OWNER", "")]
+                alive = process.status() != psutil.STATUS_ZOMBIE
+            except psutil.Error:
+                continue
+            if alive and any(str(self.root) in word for word in words) and process.pid != os.getpid():
+                found[process.pid] = " ".join(words[1:-1])
+        return found
+
+    def clear(self) -> None:
+        """End whatever is left, so that one test's fault is not the next one's."""
+        self.run("baseline", "down")
+        for pid in self.running():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def staged(folder: Path, tickets: Sequence[str], **said: str) -> Iterator[Stage]:
+    """The project in `folder`; all of it is ended afterwards."""
+    stage = Stage(make(folder, tickets, **said), tuple(tickets))
+    try:
+        yield stage
+    finally:
+        stage.clear()

@@ -1,0 +1,234 @@
+"""kill -9 of a run at every node's start, middle and end: nothing is lost, nothing is done twice, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.chaos.stage import STORIES, Point, Stage, ended, names, staged
+
+pytestmark = pytest.mark.timeout(3000)
+
+JOURNAL: Final = "harness.store.journal:StoreJournal"
+WORKTREES: Final = "harness.repository.worktrees:Worktrees"
+REPOSITORY: Final = "harness.repository.repository:Repository"
+TRANSCRIPT: Final = "harness.agents.transcript:Transcript"
+KEEPER: Final = "sandbox.local.client:KeeperDriver"
+VALIDATOR: Final = "harness.validation.validator:LoopValidator"
+COURT: Final = "harness.validation.trial:Court"
+EFFECTS: Final = "harness.store.effects:StoreEffects"
+SAVER: Final = "harness.store.checkpoints:_Saver"
+CLAIMS: Final = "harness.store.claims:Claims"
+
+FEW: Final[tuple[Point, ...]] = (
+    ("harness.repository.git:Git.own[read-tree]", "before", 3),
+    (f"{TRANSCRIPT}.add[agent]", "before", 4),
+    (f"{REPOSITORY}.move_branch", "after", 2),
+    (f"{KEEPER}.fork", "after", 1),
+    (f"{KEEPER}.plant", "after", 1),
+    ("harness.validation.baseline:BaselineBook.confirm", "after", 1),
+    (f"{REPOSITORY}.attach_note", "after", 1),
+    (f"{JOURNAL}.move[verified]", "before", 1),
+)
+"""One a node, each in the middle of what it does outside."""
+
+ALL: Final[tuple[Point, ...]] = (
+    (f"{CLAIMS}.begin", "after", 1),
+    (f"{CLAIMS}.take", "after", 1),
+    (f"{JOURNAL}.move[preparing]", "after", 2),
+    ("harness.repository.git:Git.user[worktree]", "after", 5),
+    ("harness.repository.git:Git.own[read-tree]", "before", 3),
+    (f"{WORKTREES}.prepare", "after", 3),
+    (f"{JOURNAL}.move[generating]", "after", 4),
+    (f"{TRANSCRIPT}.add[loop]", "after", 4),
+    (f"{TRANSCRIPT}.add[agent]", "before", 4),
+    (f"{TRANSCRIPT}.add[agent]", "after", 4),
+    (f"{TRANSCRIPT}.add[tools]", "before", 4),
+    (f"{REPOSITORY}.move_branch", "before", 2),
+    (f"{REPOSITORY}.move_branch", "after", 2),
+    (f"{SAVER}.aput", "before", 9),
+    (f"{SAVER}.aput", "after", 9),
+    (f"{VALIDATOR}.static", "before", 2),
+    (f"{VALIDATOR}.static", "after", 2),
+    (f"{JOURNAL}.move[instantiating]", "after", 1),
+    (f"{KEEPER}.create", "after", 1),
+    (f"{KEEPER}.fork", "before", 2),
+    (f"{KEEPER}.fork", "after", 1),
+    (f"{VALIDATOR}.instantiate", "after", 1),
+    (f"{COURT}.hear", "before", 1),
+    (f"{COURT}._run", "before", 2),
+    (f"{COURT}._run", "after", 2),
+    (f"{KEEPER}.plant", "after", 1),
+    ("harness.validation.baseline:BaselineBook.confirm", "before", 1),
+    ("harness.validation.baseline:BaselineBook._asked_in", "after", 2),
+    ("harness.validation.baseline:BaselineBook.confirm", "after", 1),
+    ("harness.store.documents:Verdicts.save", "after", 1),
+    (f"{VALIDATOR}.validate", "after", 1),
+    ("harness.store.documents:Messages.keep", "after", 1),
+    (f"{EFFECTS}._note[intent]", "after", 1),
+    (f"{EFFECTS}._note[observed]", "before", 1),
+    (f"{REPOSITORY}.attach_note", "before", 1),
+    (f"{REPOSITORY}.attach_note", "after", 1),
+    (f"{EFFECTS}.once", "after", 2),
+    (f"{VALIDATOR}.release", "before", 1),
+    (f"{VALIDATOR}.release", "after", 1),
+    (f"{WORKTREES}.release", "before", 1),
+    (f"{WORKTREES}.release", "after", 1),
+    (f"{JOURNAL}.move[verified]", "before", 1),
+    (f"{JOURNAL}.move[verified]", "after", 1),
+    (f"{CLAIMS}.end", "before", 1),
+)
+
+TWENTY: Final = names(loud=3, mend=1, keep=1, mute=1, lint=1, asks=13)
+HUNDRED: Final = names(loud=22, mend=10, keep=10, mute=5, lint=10, asks=43)
+CHAINS: Final = 4
+SEED: Final = int(os.environ.get("CHAOS_SEED", "1"))
+
+Account = dict[str, tuple[Any, ...]]
+
+
+def worked(stage: Stage) -> Account:
+    """What the backlog comes to where nobody is killed."""
+    ran = stage.run("run", "--json", timeout_s=1500)
+    assert ran.code == 1, ran
+    stage.assert_once()
+    stage.assert_nothing_left()
+    account = stage.account()
+    assert {name: how[0] for name, how in account.items()} == {
+        name: STORIES[name.split("-")[0]].ends for name in stage.tickets
+    }
+    return account
+
+
+@pytest.fixture(scope="module")
+def of_twenty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with staged(tmp_path_factory.mktemp("twenty") / "clean", TWENTY) as stage:
+        yield worked(stage)
+
+
+@pytest.fixture(scope="module")
+def of_hundred(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with staged(tmp_path_factory.mktemp("hundred") / "clean", HUNDRED) as stage:
+        yield worked(stage)
+
+
+def killed_at(stage: Stage, kills: Sequence[Point]) -> None:
+    """Begin the run, and take it up again after each of the kills; every one of them must have been reached."""
+    command: tuple[str, ...] = ("run",)
+    for kill in kills:
+        ran = stage.run(*command, "--json", at=kill)
+        assert ran.code == -signal.SIGKILL, (kill, ran)
+        command = going_on(stage)
+
+
+def killed_by_chance(stage: Stage, seed: int, times: int, most: int) -> None:
+    """Kill so many processes in a row, each after it has said any number of lines up to `most`."""
+    chance = random.Random(seed)
+    command: tuple[str, ...] = ("run",)
+    for _ in range(times):
+        process = stage.start(*command, "--json")
+        assert process.stdout is not None
+        for _ in range(chance.randint(1, most)):
+            process.stdout.readline()
+        process.kill()
+        ended(process)
+        command = going_on(stage)
+
+
+def going_on(stage: Stage) -> tuple[str, ...]:
+    # One that was killed before it had noted its run has nothing to be taken up.
+    return ("runs", "resume") if stage.states() else ("run",)
+
+
+def gone_on(stage: Stage, clean: Account) -> None:
+    """Take the run up to its end: all is as in a run that nobody killed."""
+    ran = stage.run("runs", "resume", "--json", timeout_s=1500)
+    assert ran.code == 1, ran
+    assert ran.objects[-1]["event"] == "run.finished"
+    alike(stage, clean)
+
+
+def alike(stage: Stage, clean: Account) -> None:
+    stage.assert_once()
+    stage.assert_nothing_left()
+    assert stage.account() == clean
+
+
+def test_killed_in_the_middle_of_every_node(tmp_path: Path, of_twenty: Account) -> None:
+    with staged(tmp_path / "killed", TWENTY) as stage:
+        killed_at(stage, FEW)
+        gone_on(stage, of_twenty)
+
+
+@pytest.mark.parametrize("seed", [SEED])
+def test_killed_whenever_it_may_be(tmp_path: Path, of_twenty: Account, seed: int) -> None:
+    with staged(tmp_path / "killed", TWENTY) as stage:
+        killed_by_chance(stage, seed, 3, 150)
+        gone_on(stage, of_twenty)
+
+
+def test_one_worker_takes_over_from_another_that_was_killed(tmp_path: Path, of_twenty: Account) -> None:
+    with staged(tmp_path / "shared", TWENTY) as stage:
+        run = stage.start(
+            "run", "--json", at=("harness.repository.git:Git.own[read-tree]", "before", 6), number="SIGSTOP"
+        )
+        stage.until("SELECT id FROM workers", process=run)
+        worker = stage.start("worker", "--json")
+        stage.until("SELECT id FROM workers WHERE NOT leads", process=worker)
+        run.kill()
+        ended(run)
+        ran = ended(worker)
+        assert ran.code == 1, ran
+        alike(stage, of_twenty)
+
+
+def test_killed_with_everything_that_it_had_started(tmp_path: Path, of_twenty: Account) -> None:
+    with staged(tmp_path / "killed", TWENTY) as stage:
+        killed_at(stage, [("harness.validation.trial:Court._run", "before", 2)])
+        for pid in stage.running():
+            os.kill(pid, signal.SIGKILL)
+        gone_on(stage, of_twenty)
+
+
+def test_killed_when_all_had_ended_it_still_leaves(tmp_path: Path) -> None:
+    with staged(tmp_path / "killed", names(asks=1)) as stage:
+        killed_at(stage, [(f"{CLAIMS}.end", "before", 1)])
+        assert stage.states() == {"asks-0": "needs_human"}
+        assert stage.run("runs", "resume").code == 1
+        assert stage.rows("SELECT state FROM runs") == [("finished",)]
+        stage.assert_once()
+        stage.assert_nothing_left()
+        assert stage.run("runs", "resume").code == 2
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("chain", range(CHAINS))
+def test_a_hundred_killed_at_every_place(tmp_path: Path, of_hundred: Account, chain: int) -> None:
+    with staged(tmp_path / "killed", HUNDRED) as stage:
+        killed_at(stage, ALL[chain::CHAINS])
+        gone_on(stage, of_hundred)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", [SEED])
+def test_a_hundred_killed_whenever_they_may_be(tmp_path: Path, of_hundred: Account, seed: int) -> None:
+    with staged(tmp_path / "killed", HUNDRED) as stage:
+        killed_by_chance(stage, seed, 20, 400)
+        gone_on(stage, of_hundred)
+
+
+@pytest.mark.chaos
+def test_a_worker_that_hangs_loses_its_tickets_and_harms_nothing(tmp_path: Path, of_twenty: Account) -> None:
+    with staged(tmp_path / "shared", TWENTY) as stage:
+        with stage.stopped("run", "--json", at=("harness.validation.trial:Court._run", "after", 1)) as run:
+            # It hangs for as long as the other needs, which is told by the end of its leases.
+            others = ended(stage.start("worker", "--json"))
+            assert others.code == 1, others
+        assert ended(run).code == 1
+        alike(stage, of_twenty)
