@@ -16,19 +16,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from harness.store.database import Database
+from harness.store.presence import born_at, lives
 from harness.store.tables import AgentRow, RunRow, WorkerRow
 from tasks.errors import UsageError
 from tasks.states import FINAL_STATES
 
 LEASE_S: Final = 30.0
 """How long a worker elsewhere counts as alive without a sign of life."""
-_SAME_START_S: Final = 2.0
-"""Start times are derived from the boot time, which moves a little when the clock is set."""
 
 
 class LeaseLost(Exception):
@@ -98,7 +96,7 @@ class Claims:
                     run=self._run,
                     host=_host(),
                     pid=os.getpid(),
-                    born=psutil.Process().create_time(),
+                    born=born_at(os.getpid()) or 0.0,
                     leads=self._leads,
                     seen_at=self._clock(),
                 )
@@ -305,15 +303,8 @@ async def as_it_is(database: Database, run: RunRow) -> RunRow:
 
 def _lives(worker: WorkerRow, now: float, lease_s: float) -> bool:
     if worker.host == _host():
-        return _runs(worker.pid, worker.born)
+        return lives(worker.pid, worker.born)
     return worker.seen_at + lease_s > now
-
-
-def _runs(pid: int, born: float) -> bool:
-    try:
-        return abs(psutil.Process(pid).create_time() - born) < _SAME_START_S
-    except psutil.Error:
-        return False
 
 
 def _host() -> str:
