@@ -224,13 +224,15 @@ class Stage:
         for ticket, state, reason, iterations, branch, commit in self.rows(
             'SELECT ticket, state, reason, iterations, branch, "commit" FROM agents'
         ):
-            trees = git(self.root, "log", "--format=%T", f"main..{branch}").split() if self.has(branch) else None
+            made = branch in self.branches()
+            trees = git(self.root, "log", "--format=%T", f"main..{branch}").split() if made else None
             noted = commit is not None and bool(self.noted(commit))
             found[ticket] = (state, reason, iterations, trees, noted)
         return found
 
-    def has(self, branch: str) -> bool:
-        return git(self.root, "for-each-ref", f"refs/heads/{branch}") != ""
+    def branches(self) -> list[str]:
+        """What Spurline made of them."""
+        return git(self.root, "for-each-ref", "--format=%(refname:short)", "refs/heads/spurline").split()
 
     def noted(self, commit: str) -> str:
         done = subprocess.run(

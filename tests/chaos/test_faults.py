@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -53,11 +53,13 @@ def asked(stage: Stage, ask: Callable[[Driver], Awaitable[T]]) -> T:
 
 
 def slay(pid: int | None) -> None:
-    """SIGKILL, and see it gone."""
+    """SIGKILL, and see it gone. Its parent may stand still, and not look after it."""
     assert pid is not None
     process = psutil.Process(pid)
     process.kill()
-    psutil.wait_procs([process], timeout=20)
+    with suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
 
 
 def named(stage: Stage, word: str) -> int:

@@ -157,7 +157,9 @@ def gone_on(stage: Stage, clean: Account) -> None:
 def alike(stage: Stage, clean: Account) -> None:
     stage.assert_once()
     stage.assert_nothing_left()
-    assert stage.account() == clean
+    account = stage.account()
+    assert account == clean
+    assert len(stage.branches()) == sum(trees is not None for _, _, _, trees, _ in account.values())
 
 
 def test_killed_in_the_middle_of_every_node(tmp_path: Path, of_twenty: Account) -> None:
