@@ -67,7 +67,7 @@ class Git:
         if tree is not None:
             env["GIT_WORK_TREE"] = str(tree)
         excludes = f"core.excludesFile={self.places.common / 'info' / 'exclude'}"
-        return await run(["-c", excludes, *arguments], env=env, data=data)
+        return await run(["-c", excludes, *arguments], env=env, data=data, at=tree or self._own)
 
 
 async def locate(root: Path) -> Places:
@@ -101,12 +101,19 @@ async def make_own(places: Places, folder: Path) -> None:
     await run(["init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(folder)])
 
 
-async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None, data: bytes | None = None) -> bytes:
-    """Run git as Spurline's agent. CheckoutError in git's own words, with the way out; StoreError for a full disk."""
+async def run(
+    arguments: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    data: bytes | None = None,
+    at: Path | None = None,
+) -> bytes:
+    """Run git as Spurline's agent. CheckoutError in git's own words, with the way out; StoreError for a full disk, which
+    is that of `at` where git was to write there."""
     try:
         return await run_git(arguments, env={**_IDENTITY, **(env or {})}, data=data)
     except GitFailed as failed:
-        raise _explained(failed) from None
+        raise _explained(failed, at) from None
 
 
 async def _asked(root: Path, *arguments: str) -> str:
@@ -121,10 +128,10 @@ async def _asked(root: Path, *arguments: str) -> str:
         raise
 
 
-def _explained(failed: GitFailed) -> SpurlineError:
+def _explained(failed: GitFailed, at: Path | None) -> SpurlineError:
     if failed.disk_is_full:
         return StoreError(
-            f"the disk of the repository or its .spurline/ is full: git: {one_line(failed.words, 300)}",
+            f"the disk of {at or 'the repository or its .spurline/'} is full: git: {one_line(failed.words, 300)}",
             hint="free some space, then try again",
         )
     if "Permission denied" in failed.words:

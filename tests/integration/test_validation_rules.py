@@ -349,7 +349,7 @@ async def test_rule_2_a_fork_that_rewrites_the_judging_tests_is_found_out(stage:
     rewrite = (
         "import pathlib\n"
         "state = next(p for p in pathlib.Path.cwd().parents if p.name == '.spurline')\n"
-        "for path in (state / 'judge').glob('*/tests/test_users.py'):\n"
+        "for path in (state / 'judge').glob('*/tree/tests/test_users.py'):\n"
         "    path.write_text('def test_users_have_names():\\n    pass\\n')\n"
     )
     await stage.judge(ticket(AGE), {"users/app.py": WITH_AGE})
