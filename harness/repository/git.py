@@ -108,8 +108,8 @@ async def run(
     data: bytes | None = None,
     at: Path | None = None,
 ) -> bytes:
-    """Run git as Spurline's agent. CheckoutError in git's own words, with the way out; StoreError for a full disk, which
-    is that of `at` where git was to write there."""
+    """Run git as Spurline's agent. CheckoutError in git's own words, with the way out; StoreError for a full disk: that
+    of `at`, where git was to write there."""
     try:
         return await run_git(arguments, env={**_IDENTITY, **(env or {})}, data=data)
     except GitFailed as failed:
