@@ -13,7 +13,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import update
@@ -127,7 +127,7 @@ class Claims:
         self.held.clear()
 
     async def standings(self) -> tuple[Standing, ...]:
-        """Where all tickets of the run stand, in their order."""
+        """Where all tickets of the run stand, in their order. Who lets a lease lapse does not hold its ticket."""
         query = (
             select(
                 AgentRow.ticket,
@@ -140,21 +140,34 @@ class Claims:
                 AgentRow.worked_s,
                 AgentRow.faults,
                 AgentRow.environment,
+                AgentRow.lease_ends,
             )  # type: ignore[call-overload]  # SQLModel types at most four columns
             .where(AgentRow.run == self._run)
             .order_by(col(AgentRow.place))
         )
-        return await self._database.read(lambda session: tuple(Standing(*row) for row in session.exec(query)))
 
-    async def wishes(self) -> Wishes:
-        """One look at what is wanted; cheap enough to be taken twice a second."""
-
-        def read(session: Session) -> Wishes:
-            run = session.get_one(RunRow, self._run)
-            alive = [one for one in self._workers(session) if self._lives(one)]
-            return Wishes(run.revision, run.wish, run.limits, len(alive))
+        def read(session: Session) -> tuple[Standing, ...]:
+            now, found = self._clock(), []
+            for *said, lease_ends in session.exec(query):
+                standing = Standing(*said)
+                lapsed = standing.holder not in (None, self.worker) and (lease_ends or 0.0) < now
+                found.append(replace(standing, holder=None) if lapsed else standing)
+            return tuple(found)
 
         return await self._database.read(read)
+
+    async def wishes(self) -> Wishes:
+        """One look at what is wanted; cheap enough to be taken twice a second. What dead workers had is free then."""
+
+        def read(session: Session) -> tuple[Wishes, bool]:
+            run, workers = session.get_one(RunRow, self._run), self._workers(session)
+            alive = [one for one in workers if self._lives(one)]
+            return Wishes(run.revision, run.wish, run.limits, len(alive)), len(alive) < len(workers)
+
+        wishes, some_died = await self._database.read(read)
+        if some_died:
+            await self._database.write(self._bury)
+        return wishes
 
     async def take(self, tickets: Sequence[str], most: int) -> tuple[str, ...]:
         """Claim up to `most` of `tickets`, in this order, of those that are free now; which ones."""
