@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 
 from graphs.loop import TicketLoop, work_ticket
 from graphs.ports import Ports, Stopped, Submitter, Work
+from graphs.state import TicketState
 from harness.engine.breakers import Breaker
 from harness.engine.clock import TicketClock
 from harness.engine.limits import Limits
@@ -105,7 +106,7 @@ class Supervisor:
         model, `share` now and then while others work on the run too."""
         self._run, self._loop, self._claims = run, loop, claims
         self._clocks: dict[str, TicketClock] = {}
-        """Of the tickets at work."""
+        """Of the tickets that are taken through the loop."""
         self._ports = replace(ports, submitter=_Unhurried(ports.submitter, self._clocks), admit=self._admit)
         self._workspaces, self._driver, self._limits, self._breakers = workspaces, driver, limits, breakers
         self._on_crash, self._faults, self._hold_s, self._ttl_s = on_crash, faults, hold_s, ttl_s
@@ -167,8 +168,10 @@ class Supervisor:
     async def _look(self) -> None:
         """Read what the user wants; and where tickets stand, when somebody else may have moved them."""
         wishes = await self._claims.wishes()
+        if wishes.dead:
+            await self._claims.bury()
         shared, self._shared = self._shared, wishes.workers > 1
-        if wishes.revision != self._revision or self._shared or shared:
+        if wishes.revision != self._revision or self._shared or shared or wishes.dead:
             self._limits.change(json.loads(wishes.limits), wishes.workers)
             before = dict(self._standings)
             read = {one.ticket: one for one in await self._claims.standings()}
@@ -185,8 +188,8 @@ class Supervisor:
             if self._stopping.get(ticket) in ("cancelled", "lost"):
                 continue
             if "cancelled" in (self._wish, wished):
-                # What is being handed over is: it cannot be taken back.
-                if self._standings[ticket].state != "submitting":
+                # What is being handed over is: it cannot be taken back. What is let go of ends in the next look.
+                if ticket in self._clocks and self._standings[ticket].state != "submitting":
                     self._break_off(ticket, "cancelled")
             elif "paused" in (self._wish, wished):
                 self._stopping[ticket] = "paused"
@@ -195,6 +198,8 @@ class Supervisor:
         if self._draining or self._stopping:
             self._recheck()
         for ticket, why in outlook.doomed.items():
+            if ticket in self._tasks:
+                continue
             begun = self._standings[ticket].state != "queued"
             with contextlib.suppress(LeaseLost):
                 await self._end(ticket, "cancelled", why)
@@ -207,10 +212,12 @@ class Supervisor:
 
     async def _start(self, outlook: Outlook, pool: Pool) -> None:
         free = self._limits.agents - len(self._tasks)
-        if self._draining or free <= 0 or not outlook.ready:
+        # One that is retried, or was given back, may still be let go of.
+        ready = [ticket for ticket in outlook.ready if ticket not in self._tasks]
+        if self._draining or free <= 0 or not ready:
             return
         # A few more than there is room for: another worker may be quicker.
-        for ticket in await self._claims.take(outlook.ready[: 2 * free + 8], free):
+        for ticket in await self._claims.take(ready[: 2 * free + 8], free):
             self._standings[ticket] = replace(self._standings[ticket], holder=self._claims.worker)
             self._told.pop(ticket, None)
             begun = asyncio.Event()
@@ -270,31 +277,45 @@ class Supervisor:
 
     async def _take(self, ticket: str) -> None:
         standing = self._standings[ticket]
-        clock = self._clocks[ticket] = TicketClock(self._limits.ticket_s - standing.worked_s, standing.worked_s)
+        clock = TicketClock(self._limits.ticket_s - standing.worked_s, standing.worked_s)
         try:
-            async with clock:
-                await self._on_its_way(ticket, standing)
-                state = await work_ticket(self._loop, self._ports, self._run, ticket, standing.attempt)
+            await self._worked(ticket, standing, clock)
+        except LeaseLost:
+            self._forget(ticket)
+        finally:
+            await self._let_go(ticket, clock)
+
+    async def _worked(self, ticket: str, standing: Standing, clock: TicketClock) -> None:
+        """Work on the ticket, and note what became of it. LeaseLost where it is somebody else's by now."""
+        try:
+            state = await self._through(ticket, standing, clock)
             # Where it had ended before it was taken up, only its row does not know yet.
             await self._end(ticket, state["outcome"], state["reason"])
         except Stopped:
             await self._stopped(ticket)
         except LeaseLost:
-            self._forget(ticket)
+            raise
         except asyncio.CancelledError:
             match self._stopping.get(ticket):
                 case "cancelled":
                     await self._end(ticket, "cancelled", "cancelled by the user")
                 case "lost":
-                    self._forget(ticket)
+                    raise LeaseLost(ticket) from None
                 case _:
                     raise
         except Exception as error:  # the boundary of one ticket: its defect must not end its neighbours
             await self._broken(ticket, error, clock)
+
+    async def _through(self, ticket: str, standing: Standing, clock: TicketClock) -> TicketState:
+        """Take the ticket through the loop. Only in here it can be broken off, and never as it is let go of."""
+        self._clocks[ticket] = clock
+        try:
+            async with clock:
+                await self._on_its_way(ticket, standing)
+                return await work_ticket(self._loop, self._ports, self._run, ticket, standing.attempt)
         finally:
             del self._clocks[ticket]
             self._rest(ticket)
-            await self._let_go(ticket, clock)
 
     def _forget(self, ticket: str) -> None:
         """Somebody else works on it: nothing of it is ours any more."""
@@ -449,7 +470,9 @@ class Supervisor:
             self._fatal = error
             self._news.set()
             return
-        for ticket in lost & self._tasks.keys():
+        if lost:
+            self._revision = -1
+        for ticket in lost & self._clocks.keys():
             self._break_off(ticket, "lost")
 
     @contextlib.asynccontextmanager

@@ -63,6 +63,8 @@ class Wishes:
     """JSON."""
     workers: int
     """Alive, this one included."""
+    dead: bool
+    """Whether there are others whose tickets are to be freed by `bury`."""
 
 
 class Claims:
@@ -157,17 +159,23 @@ class Claims:
         return await self._database.read(read)
 
     async def wishes(self) -> Wishes:
-        """One look at what is wanted; cheap enough to be taken twice a second. What dead workers had is free then."""
+        """One look at what is wanted; cheap enough to be taken twice a second."""
 
-        def read(session: Session) -> tuple[Wishes, bool]:
-            run, workers = session.get_one(RunRow, self._run), self._workers(session)
-            alive = [one for one in workers if self._lives(one)]
-            return Wishes(run.revision, run.wish, run.limits, len(alive)), len(alive) < len(workers)
+        def read(session: Session) -> Wishes:
+            run = session.get_one(RunRow, self._run)
+            workers = self._workers(session)
+            alive = sum(self._lives(one) for one in workers)
+            return Wishes(run.revision, run.wish, run.limits, alive, alive < len(workers))
 
-        wishes, some_died = await self._database.read(read)
-        if some_died:
-            await self._database.write(self._bury)
-        return wishes
+        return await self._database.read(read)
+
+    async def bury(self) -> None:
+        """Free what dead workers had: whoever has nothing to take would never find out."""
+
+        def write(session: Session) -> None:
+            self._bury(session)
+
+        await self._database.write(write)
 
     async def take(self, tickets: Sequence[str], most: int) -> tuple[str, ...]:
         """Claim up to `most` of `tickets`, in this order, of those that are free now; which ones."""
