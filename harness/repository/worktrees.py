@@ -46,8 +46,8 @@ class Worktrees:
 
         A making that fails or is cancelled leaves nothing.
         """
-        name = attempt_name(ticket.id, attempt)
-        place = self._place(run, name)
+        work = self.work(run, ticket, attempt)
+        place = self._place(run, work.name)
         async with self._repository.lock.held():
             if self._metadata(place) is None:
                 try:
@@ -56,6 +56,11 @@ class Worktrees:
                     with contextlib.suppress(CheckoutError):
                         await asyncio.shield(self._remove(place))
                     raise
+        return work
+
+    def work(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
+        """Where the ticket is worked, or was: nothing is made."""
+        place = self._place(run, attempt_name(ticket.id, attempt))
         return Work(
             run=run,
             ticket=ticket,

@@ -43,23 +43,21 @@ async def abandon_run(project: Project, name: str, tickets: tuple[str, ...] = ()
                         await _clear(agent, worktrees, driver)
         finally:
             await claims.end()
-        if all(is_final(agent.state) for agent in await runs.agents(row.id)):
+        if concerned and all(is_final(agent.state) for agent in await runs.agents(row.id)):
             await runs.end(row.id, "cancelled")
         return row.id, concerned, None
 
 
 async def _clear(agent: AgentRow, worktrees: Worktrees, driver: Driver | None) -> None:
-    """Remove the agent's worktree and sandbox, where it had come to have them."""
-    from graphs.ports import Work
+    """Remove the agent's worktree and sandbox, where it had begun."""
     from tasks.ticket import Ticket
 
-    if agent.branch is None or agent.sandbox is None:
+    if agent.started_at is None:
         return
-    ticket = Ticket(id=agent.ticket, title=agent.title)
-    work = Work(agent.run, ticket, agent.branch, worktrees.base, "", agent.sandbox, agent.attempt)
+    work = worktrees.work(agent.run, Ticket(id=agent.ticket, title=agent.title), agent.attempt)
     with suppress(SpurlineError):
         await worktrees.release(work)
     if driver is not None:
         # What cannot be deleted ends with its lease.
         with suppress(SpurlineError):
-            await driver.delete(agent.sandbox)
+            await driver.delete(work.sandbox)

@@ -70,9 +70,11 @@ class Runs:
                 raise UsageError(f"run {run} was cancelled", hint="`spurline runs retry` queues its tickets again")
             concerned = [agents[ticket] for ticket in tickets or agents if not is_final(agents[ticket].state)]
             for agent in concerned if tickets or not wish else ():
-                agent.wish = wish
-                session.add(agent)
-            if not tickets:
+                # To be cancelled is for good, also where nobody has come to it yet.
+                if agent.wish != "cancelled":
+                    agent.wish = wish
+                    session.add(agent)
+            if not tickets and (concerned or not wish):
                 row.wish = wish
             row.revision += 1
             session.add(row)
@@ -91,13 +93,18 @@ class Runs:
             for ticket in tickets:
                 if not is_final(agents[ticket].state) or agents[ticket].state == "verified":
                     raise UsageError(f"{ticket!r} is {agents[ticket].state}: only what ended otherwise is retried")
+            if row.wish == "cancelled":
+                # The wish goes on for what has yet to end by it.
+                for agent in agents.values():
+                    agent.wish = "" if is_final(agent.state) else row.wish
+                row.wish = ""
             ended = [agent for agent in agents.values() if is_final(agent.state) and agent.state != "verified"]
             again = [agents[ticket] for ticket in tickets] or ended
             for agent in again:
                 session.add(_attempt(agent))
                 session.add(_begun_anew(agent))
                 session.add(_queued(agent))
-            row.wish, row.revision = "", row.revision + 1
+            row.revision += 1
             session.add(row)
             return tuple(agent.ticket for agent in again)
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlmodel import Session
 
@@ -49,6 +55,24 @@ def die(session: Session, worker: str) -> None:
     row = session.get_one(WorkerRow, worker)
     row.born -= 3600
     session.add(row)
+
+
+def be(session: Session, worker: str, pid: int) -> None:
+    row = session.get_one(WorkerRow, worker)
+    row.pid, row.born = pid, psutil.Process(pid).create_time()
+    session.add(row)
+
+
+@contextlib.contextmanager
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as one:
+        yield one
+
+
+def kill(one: subprocess.Popen[bytes]) -> None:
+    """Killed, and not reaped."""
+    one.kill()
+    os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)
 
 
 async def test_a_ticket_is_taken_once_however_many_want_it(place: Path | str) -> None:
@@ -128,6 +152,18 @@ async def test_a_process_of_this_machine_that_died_is_known_at_once(place: Path 
         assert await second.take(["t0", "t1"], 5) == ("t0", "t1")
 
 
+async def test_a_process_that_was_killed_and_is_not_reaped_is_dead(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        first = Claims(database, "r1")
+        await first.begin()
+        with process() as other:
+            await database.write(lambda session: be(session, first.worker, other.pid))
+            assert len(await Claims(database, "r1").others()) == 1
+            kill(other)
+            assert await Claims(database, "r1").others() == []
+
+
 async def test_a_worker_elsewhere_counts_until_its_lease_is_over(place: Path | str) -> None:
     now = 1000.0
     async with Database(place) as database:
@@ -183,6 +219,36 @@ async def test_a_wish_is_heard_by_its_revision_and_keeps_a_ticket_from_being_tak
         assert await claims.take(["t1"], 5) == ("t1",)
         with pytest.raises(UsageError, match="no ticket 'nope'"):
             await runs.wish("r1", "paused", ["nope"])
+
+
+async def test_to_be_cancelled_is_for_good_and_a_pause_stays_until_it_is_taken_back(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database, 4)
+        runs = Runs(database)
+        journal = StoreJournal(database, "r1")
+        await journal.move("t3", "error")
+        await runs.wish("r1", "cancelled", ["t0"])
+        await runs.wish("r1", "paused", ["t0", "t1"])
+        await runs.wish("r1", "")
+        assert [row.wish for row in await runs.agents("r1")] == ["cancelled", "", "", ""]
+        await runs.wish("r1", "paused")
+        assert await runs.retry("r1") == ("t3",)
+        assert (await runs.find("r1")).wish == "paused"
+        # What was to be cancelled with all of the run still is, when others are retried.
+        await journal.move("t3", "error")
+        await runs.wish("r1", "cancelled")
+        assert await runs.retry("r1", ["t3"]) == ("t3",)
+        assert (await runs.find("r1")).wish == ""
+        assert [row.wish for row in await runs.agents("r1")] == ["cancelled"] * 3 + [""]
+
+
+async def test_nothing_is_wished_of_a_run_that_has_ended(place: Path | str) -> None:
+    async with Database(place) as database:
+        (name,) = await begun(database, 1)
+        await StoreJournal(database, "r1").move(name, "error")
+        for wish in ("paused", "cancelled"):
+            assert await Runs(database).wish("r1", wish) == 0
+            assert (await Runs(database).find("r1")).wish == ""
 
 
 async def test_leaving_frees_what_is_held(place: Path | str) -> None:
