@@ -123,6 +123,12 @@ class Budget:
         and do not count."""
         self._others = replace(spent, seconds=0.0)
 
+    def taken_up(self, ticket: str, spent: Spent) -> None:
+        """Begin with what its attempt has used: somebody else may have worked on it meanwhile, or it is a new one. The
+        run's own figures stay."""
+        self._spent[ticket] = spent
+        self._since.pop(ticket, None)
+
     def refuse(self, ticket: str) -> str | None:
         """Why no further call may start for `ticket`, in one line; None when it may."""
         coming = self._expected(ticket)

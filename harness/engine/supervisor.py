@@ -62,6 +62,10 @@ async def _nothing() -> None:
     return None
 
 
+async def _untold(ticket: str) -> None:
+    return None
+
+
 class Drained(Exception):
     """The supervisor was asked to stop, and everything at work has: a signal, no error."""
 
@@ -93,6 +97,7 @@ class Supervisor:
         limits: Limits,
         breakers: Mapping[str, Breaker],
         on_crash: Callable[[str, str], None],
+        taken_up: Callable[[str], Awaitable[None]] = _untold,
         rest: Callable[[str], None] = lambda ticket: None,
         recheck: Callable[[], None] = lambda: None,
         share: Callable[[], Awaitable[None]] = _nothing,
@@ -101,16 +106,16 @@ class Supervisor:
         ttl_s: float = 1800.0,
     ) -> None:
         """`faults` of the environment end a ticket, a fault that holds for `hold_s` ends the run. `ttl_s`: leases of
-        sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours, and
-        `rest` a ticket whose time stands still; `recheck` is called when tickets are to stop that may wait to call the
-        model, `share` now and then while others work on the run too."""
+        sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours,
+        `taken_up` a ticket before it is worked on, and `rest` one whose time stands still; `recheck` is called when
+        tickets are to stop that may wait to call the model, `share` now and then while others work on the run too."""
         self._run, self._loop, self._claims = run, loop, claims
         self._clocks: dict[str, TicketClock] = {}
         """Of the tickets that are taken through the loop."""
         self._ports = replace(ports, submitter=_Unhurried(ports.submitter, self._clocks), admit=self._admit)
         self._workspaces, self._driver, self._limits, self._breakers = workspaces, driver, limits, breakers
         self._on_crash, self._faults, self._hold_s, self._ttl_s = on_crash, faults, hold_s, ttl_s
-        self._rest, self._recheck, self._share = rest, recheck, share
+        self._taken_up, self._rest, self._recheck, self._share = taken_up, rest, recheck, share
         self._tickets: dict[str, Ticket] = {}
         self._standings: dict[str, Standing] = {}
         self._wish, self._revision, self._shared = "", -1, False
@@ -311,6 +316,10 @@ class Supervisor:
         self._clocks[ticket] = clock
         try:
             async with clock:
+                if standing.state == "submitting":
+                    # The submission was begun before: see _Unhurried.
+                    clock.stand_still()
+                await self._taken_up(ticket)
                 await self._on_its_way(ticket, standing)
                 return await work_ticket(self._loop, self._ports, self._run, ticket, standing.attempt)
         finally:

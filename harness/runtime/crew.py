@@ -132,6 +132,7 @@ async def crew(
             driver=driver,
             limits=limits,
             breakers=breakers,
+            taken_up=lambda ticket: _recount(budget, database, row, ticket),
             rest=budget.rest,
             recheck=calls.recheck,
             share=lambda: _share(budget, database, row),
@@ -205,6 +206,14 @@ async def _budget(limits: LimitSettings, database: Database, row: RunRow) -> Bud
     )
     await _share(budget, database, row)
     return budget
+
+
+async def _recount(budget: Budget, database: Database, row: RunRow, ticket: str) -> None:
+    """Take over what the attempt of the ticket has used, whoever worked on it."""
+    from harness.engine.budget import spent_in
+    from harness.store.runs import Runs
+
+    budget.taken_up(ticket, spent_in(await Runs(database).agent(row.id, ticket)))
 
 
 async def _share(budget: Budget, database: Database, row: RunRow) -> None:

@@ -147,6 +147,10 @@ class Runs:
         query = select(AgentRow).where(AgentRow.run == run).order_by(col(AgentRow.place))
         return await self._database.read(lambda session: tuple(session.exec(query)))
 
+    async def agent(self, run: str, ticket: str) -> AgentRow:
+        """The agent of one ticket of the run."""
+        return await self._database.read(lambda session: session.get_one(AgentRow, (run, ticket)))
+
     async def tickets(self, run: str) -> frozenset[str]:
         """Which tickets the run is about."""
         query = select(AgentRow.ticket).where(AgentRow.run == run)

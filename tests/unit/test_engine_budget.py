@@ -118,6 +118,20 @@ def test_what_was_spent_before_a_restart_counts() -> None:
     assert budget.refuse("b") == "the run's 5 model calls are spent"
 
 
+def test_a_ticket_that_is_taken_up_begins_with_what_its_attempt_used() -> None:
+    budget = Budget(run=Caps(calls=5), ticket=Caps(calls=2))
+    budget.charge("a", call(0.5))
+    budget.charge("a", call(0.5))
+    assert budget.refuse("a") == "the ticket's 2 model calls are spent"
+    # Retried: what the attempt before used is the run's alone.
+    budget.taken_up("a", NOTHING)
+    assert budget.refuse("a") is None
+    assert budget.own == Spent(2, 30, 1.0)
+    # Another process worked on it meanwhile.
+    budget.taken_up("a", Spent(2, 30, 1.0))
+    assert budget.refuse("a") == "the ticket's 2 model calls are spent"
+
+
 def test_what_other_processes_spent_counts_for_the_run_alone() -> None:
     budget = Budget(run=Caps(usd=10, minutes=10), ticket=Caps(usd=10))
     budget.charge("a", call(1))

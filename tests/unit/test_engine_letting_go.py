@@ -12,7 +12,7 @@ from harness.engine import supervisor as engine
 from harness.store.checkpoints import open_checkpoints
 from harness.store.database import Database
 from harness.store.runs import Runs
-from harness.store.tables import WorkerRow
+from harness.store.tables import AgentRow, WorkerRow
 from tests.unit.floor import Floor, failing
 from tests.unit.memory_ports import Script, ticket, verdict
 from tests.unit.test_engine_steering import Held, elsewhere_and_silent
@@ -117,3 +117,28 @@ async def test_a_ticket_that_is_retried_as_it_is_let_go_of_is_worked_by_one(data
         async with asyncio.timeout(20):
             (ending,) = await work
     assert ending.state == "verified"
+
+
+def late(session: Session) -> None:
+    row = session.get_one(AgentRow, ("r1", "a"))
+    row.worked_s = 3600.0
+    session.add(row)
+
+
+async def test_what_was_being_handed_over_is_though_its_time_was_over_before_it_is_taken_up(
+    database: Database, tmp_path: Path
+) -> None:
+    floor = Floor(database, [ticket("a")])
+    held = Held(floor, "release worktree", "a")
+    async with open_checkpoints(tmp_path / "checkpoints.db") as saver:
+        work = asyncio.create_task((await floor.begin(saver=saver)).work(floor.tickets))
+        await held.all_there.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        await floor.claims.end()
+        held.go.set()
+        await database.write(late)
+        (ending,) = await (await floor.joined(saver=saver)).work(floor.tickets)
+    assert ending.state == "verified"
+    assert floor.world.names("a").count("submit") == 1
