@@ -202,7 +202,7 @@ async def _budget(limits: LimitSettings, database: Database, row: RunRow) -> Bud
             minutes=limits.ticket_minutes,
         ),
         spent={agent.ticket: spent_in(agent) for agent in await runs.agents(row.id)},
-        seconds=max(0.0, (row.ended_at or row.started_at) - row.started_at),
+        seconds=await runs.worked_s(row),
     )
     await _share(budget, database, row)
     return budget

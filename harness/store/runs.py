@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from harness.store.database import Database
-from harness.store.tables import AgentRow, AttemptRow, EventRow, RunRow
+from harness.store.tables import AgentRow, AttemptRow, EventRow, RunRow, WorkerRow
 from tasks.errors import UsageError
 from tasks.events import Event, EventKind
 from tasks.states import FINAL_STATES, is_final
@@ -109,6 +109,15 @@ class Runs:
             return tuple(agent.ticket for agent in again)
 
         return await self._database.write(write)
+
+    async def worked_s(self, run: RunRow) -> float:
+        """For how long anybody has worked on the run: what lies between two that took it up does not count."""
+        query = select(WorkerRow.born, WorkerRow.seen_at).where(WorkerRow.run == run.id).order_by(col(WorkerRow.born))
+        worked_s, until = 0.0, run.started_at
+        for born, seen_at in await self._database.read(lambda session: tuple(session.exec(query))):
+            worked_s += max(0.0, seen_at - max(born, until))
+            until = max(until, seen_at)
+        return worked_s
 
     async def limit(self, run: str, limits: Mapping[str, int]) -> None:
         """Change limits of the run while it goes on."""

@@ -251,6 +251,21 @@ async def test_nothing_is_wished_of_a_run_that_has_ended(place: Path | str) -> N
             assert (await Runs(database).find("r1")).wish == ""
 
 
+async def test_a_run_is_worked_on_as_long_as_somebody_works_on_it(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        row = await Runs(database).find("r1")
+        assert await Runs(database).worked_s(row) == 0.0
+        # Two side by side, the first of them killed, and one a day later.
+        await database.write(
+            lambda session: session.add_all(
+                WorkerRow(id=f"{born}", run="r1", host="h", pid=1, born=born, leads=True, seen_at=seen_at)
+                for born, seen_at in ((0.5, 101.0), (51.0, 161.0), (86_400.0, 86_420.0))
+            )
+        )
+        assert await Runs(database).worked_s(row) == 180.0
+
+
 async def test_leaving_frees_what_is_held(place: Path | str) -> None:
     async with Database(place) as database:
         await begun(database)
