@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from harness.engine.gates import Gate, Urgency, Waited
@@ -32,12 +33,15 @@ class Limits:
         waited: Waited,
         changed: Callable[[Mapping[str, int]], None] = lambda limits: None,
         own_agents: int | None = None,
+        changed_before: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """`said` has each of NAMES; `changed` is told all limits whenever one changes. `own_agents`: as many as this
-        worker was told to work on, whatever its part would be."""
+        worker was told to work on, whatever its part would be, until the run is told otherwise than in
+        `changed_before`."""
         self.ticket_s = ticket_s
         self._said, self._calls, self._changed = {name: said[name] for name in NAMES}, calls, changed
         self._own_agents, self._workers = own_agents, 1
+        self._agents_before = changed_before.get("agents")
         self.gates = {name: Gate(name, self._said[name], urgency=urgency, waited=waited) for name in _OF_A_MACHINE}
         self._apply()
 
@@ -50,8 +54,8 @@ class Limits:
         """Take over limits that were changed (the others stay), and how many workers there are."""
         said = {**self._said, **{name: limit for name, limit in wanted.items() if name in NAMES}}
         news, self._said, self._workers = said != self._said, said, max(workers, 1)
-        if "agents" in wanted:
-            self._own_agents = None
+        if wanted.get("agents") != self._agents_before:
+            self._own_agents, self._agents_before = None, wanted.get("agents")
         self._apply()
         if news:
             self._changed(said)

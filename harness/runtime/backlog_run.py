@@ -184,6 +184,9 @@ async def _found(project: Project, name: str) -> AsyncIterator[tuple[_Place, Set
         # What judges is as the base commit has it; how much of everything may be used is as the run has it.
         at_base = replace(at_base, settings=_with(at_base.settings, begun))
         options = RunOptions.from_json(row.options)
+        if "agents" in json.loads(row.limits):
+            # It was changed since the run was begun with a number of its own.
+            options = replace(options, agents=None)
         backlog = await _backlog_at(at_base, options, repository, row.base)
         yield _Place(at_base, repository, database, row, backlog, options), project.settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -77,6 +78,7 @@ async def crew(
         limits = Limits(
             _said(wanted),
             own_agents=agents,
+            changed_before=json.loads(row.limits),
             calls=calls,
             ticket_s=wanted.ticket_minutes * 60,
             urgency=urgency,

@@ -25,7 +25,9 @@ class Calls:
     model_calls = 1
 
 
-def limits(changes: list[Mapping[str, int]] | None = None, own: int | None = None) -> tuple[Limits, Calls]:
+def limits(
+    changes: list[Mapping[str, int]] | None = None, own: int | None = None, before: Mapping[str, int] | None = None
+) -> tuple[Limits, Calls]:
     calls = Calls()
     told = changes if changes is not None else []
     said = {"agents": 100, "model_calls": 40, "sandboxes": 16, "deletions": 16, "forks": 8, "checks": 8}
@@ -38,6 +40,7 @@ def limits(changes: list[Mapping[str, int]] | None = None, own: int | None = Non
             waited=lambda *_: None,
             changed=told.append,
             own_agents=own,
+            changed_before=before or {},
         ),
         calls,
     )
@@ -62,6 +65,12 @@ def test_what_a_worker_was_told_holds_until_the_run_is_told_otherwise() -> None:
     assert of_one.agents == 7
     of_one.change({"agents": 60}, workers=2)
     assert of_one.agents == 30
+    # What the run was told before this worker is older than what this worker was told.
+    of_one, _ = limits(own=7, before={"agents": 60})
+    of_one.change({"agents": 60}, workers=2)
+    assert of_one.agents == 7
+    of_one.change({"agents": 50}, workers=2)
+    assert of_one.agents == 25
 
 
 async def test_a_clock_counts_what_was_worked_before_and_not_what_was_waited_for() -> None:
