@@ -160,7 +160,11 @@ async def _resume(
                 _said(out, row.id, "goes on", concerned, others[0].pid)
                 return 0
     return await watched(
-        lambda console: resume_run(project, row.id, console, agents=agents, accept_changes=accept_changes), out, drain
+        lambda console: resume_run(
+            project, row.id, console, tickets=tickets, agents=agents, accept_changes=accept_changes
+        ),
+        out,
+        drain,
     )
 
 

@@ -114,9 +114,16 @@ async def run_backlog(project: Project, options: RunOptions, console: Console) -
 
 
 async def resume_run(
-    project: Project, name: str, console: Console, *, agents: int | None = None, accept_changes: bool = False
+    project: Project,
+    name: str,
+    console: Console,
+    *,
+    tickets: tuple[str, ...] = (),
+    agents: int | None = None,
+    accept_changes: bool = False,
 ) -> RunResult:
-    """Take up a run again that was interrupted, paused or killed, or whose tickets are to be retried.
+    """Take up a run again that was interrupted, paused or killed, or whose tickets are to be retried. With `tickets`
+    the pause of those alone is taken back.
 
     UsageError where it is being worked on, where nothing of it is left, or where `spurline.yaml` has changed since and
     that is not accepted."""
@@ -141,7 +148,7 @@ async def resume_run(
         now = place.project.settings
 
         async def begin() -> None:
-            await runs.wish(place.row.id, "")
+            await runs.wish(place.row.id, "", tickets)
             await runs.reopen(place.row.id, sorted_json(now.model_dump(mode="json", by_alias=True)), now.digest())
 
         if agents is not None:

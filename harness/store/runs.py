@@ -76,6 +76,12 @@ class Runs:
                     session.add(agent)
             if not tickets and (concerned or not wish):
                 row.wish = wish
+            elif tickets and not wish and row.wish:
+                # The pause of the run goes on for all others.
+                for name, agent in agents.items():
+                    if name not in tickets and not agent.wish and not is_final(agent.state):
+                        agent.wish = row.wish
+                row.wish = ""
             row.revision += 1
             session.add(row)
             return len(concerned)

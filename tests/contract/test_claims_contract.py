@@ -242,6 +242,17 @@ async def test_to_be_cancelled_is_for_good_and_a_pause_stays_until_it_is_taken_b
         assert [row.wish for row in await runs.agents("r1")] == ["cancelled"] * 3 + [""]
 
 
+async def test_one_ticket_of_a_paused_run_goes_on_alone(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        runs = Runs(database)
+        await StoreJournal(database, "r1").move("t2", "error")
+        await runs.wish("r1", "paused")
+        await runs.wish("r1", "", ["t0"])
+        assert (await runs.find("r1")).wish == ""
+        assert [row.wish for row in await runs.agents("r1")] == ["", "paused", ""]
+
+
 async def test_nothing_is_wished_of_a_run_that_has_ended(place: Path | str) -> None:
     async with Database(place) as database:
         (name,) = await begun(database, 1)
