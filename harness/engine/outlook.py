@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from harness.store.claims import Standing
+from harness.store.claims import Standing, waits
 from tasks.states import FINAL_STATES, WORKING_STATES
 from tasks.ticket import Ticket
 
@@ -48,7 +48,7 @@ def look_ahead(tickets: Iterable[Ticket], standings: Mapping[str, Standing], *, 
             held[ticket.id] = "paused by the user"
         elif (awaited := _awaited_dependency(ticket, standings)) is not None:
             held[ticket.id] = f"depends on {awaited!r}, which has not ended"
-        elif one.not_before > now:
+        elif waits(one.not_before, now):
             held[ticket.id] = "waits a while after a fault of the environment"
         else:
             ready.append((_order(ticket, one, place), ticket.id))

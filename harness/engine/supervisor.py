@@ -25,7 +25,7 @@ from harness.engine.limits import Limits
 from harness.engine.outlook import WAITS, Outlook, look_ahead, urgency
 from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
-from harness.store.claims import Claims, LeaseLost, Standing
+from harness.store.claims import LONGEST_WAIT_S, Claims, LeaseLost, Standing, waits
 from harness.store.journal import IllegalMove
 from sandbox.driver import Driver
 from tasks.errors import (
@@ -41,7 +41,6 @@ from tasks.ticket import Ticket
 
 LOOK_S: Final = 0.5
 _SIGN_OF_LIFE_S: Final = 5.0
-_LONGEST_WAIT_S: Final = 60.0
 _ALARM_S: Final = 30.0
 
 _NEEDS: Final[Mapping[str, str]] = {"generate": "model", "instantiate": "baseline", "validate": "baseline"}
@@ -368,7 +367,7 @@ class Supervisor:
         if times > self._faults:
             await self._end(ticket, "error", reason, environment=True)
             return
-        not_before = time.time() + min(2.0 ** (times - 1), _LONGEST_WAIT_S)
+        not_before = time.time() + min(2.0 ** (times - 1), LONGEST_WAIT_S)
         self._standings[ticket] = replace(self._standings[ticket], faults=times, not_before=not_before)
         again = f"tries again after a fault of the environment: {reason}"
         await self._give_back(ticket, clock, not_before=not_before, fault=True, reason=again)
@@ -399,7 +398,7 @@ class Supervisor:
         work, standing = self._workspaces.out.get(ticket), self._standings[ticket]
         ended = standing.state in FINAL_STATES
         if work is not None:
-            if ended or standing.not_before <= time.time():
+            if ended or not waits(standing.not_before, time.time()):
                 await self._quietly(self._ports.validator.release(work), ticket)
                 self._workspaces.out.pop(ticket, None)
             if ended:

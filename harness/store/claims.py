@@ -266,7 +266,9 @@ class Claims:
         for ticket in tickets:
             row = rows.get(ticket)
             lapsed = row is not None and (row.holder is None or (row.lease_ends or 0.0) < now)
-            if row is not None and lapsed and not row.wish and row.state not in FINAL_STATES and row.not_before <= now:
+            if row is None or row.wish or row.state in FINAL_STATES or waits(row.not_before, now):
+                continue
+            if lapsed:
                 yield row
 
     def _held(self, session: Session, held: Mapping[str, int]) -> list[AgentRow]:
@@ -313,6 +315,11 @@ class Claims:
             .where(col(AgentRow.run) == self._run, col(AgentRow.holder) == worker)
             .values(holder=None, lease_ends=None, generation=AgentRow.generation + 1)
         )
+
+
+def waits(not_before: float, now: float) -> bool:
+    """Whether a ticket is not to be tried yet. What lies further ahead was said before the clock was set back."""
+    return 0.0 < not_before - now <= LONGEST_WAIT_S
 
 
 async def as_it_is(database: Database, run: RunRow) -> RunRow:

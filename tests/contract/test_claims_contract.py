@@ -202,6 +202,18 @@ async def test_what_is_given_back_waits_and_counts_its_fault(place: Path | str) 
         assert claims.held["t0"] == 2
 
 
+async def test_nobody_waits_an_hour_because_the_clock_was_set_back_by_one(place: Path | str) -> None:
+    now = 10_000.0
+    async with Database(place) as database:
+        await begun(database)
+        claims = Claims(database, "r1", clock=lambda: now)
+        await claims.begin()
+        await claims.take(["t0"], 1)
+        await claims.give_back("t0", worked_s=0.0, not_before=now + 2, fault=True)
+        now -= 3600
+        assert await claims.take(["t0"], 1) == ("t0",)
+
+
 async def test_a_wish_is_heard_by_its_revision_and_keeps_a_ticket_from_being_taken(place: Path | str) -> None:
     async with Database(place) as database:
         await begun(database)
