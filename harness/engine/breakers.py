@@ -38,7 +38,7 @@ class Breaker:
         self._told, self._probe, self._clock = told, probe, clock
         self._first_try_s, self._longest_try_s = first_try_s, longest_try_s
         self._reason: str | None = None
-        self._since = 0.0
+        self._since = self._met = 0.0
         self._next_try_s = first_try_s
         self._try_at = 0.0
         self._mended = asyncio.Event()
@@ -54,6 +54,11 @@ class Breaker:
         """For how long it has been open."""
         return self._clock() - self._since if self._reason is not None else 0.0
 
+    @property
+    def fault_s(self) -> float:
+        """For how long the fault has been met: without a probe, nothing is known since the last who met it."""
+        return self.open_s if self._probe is not None or self._reason is None else self._met - self._since
+
     def trip(self, reason: str) -> None:
         """A fault was met."""
         if self._reason is None:
@@ -65,7 +70,8 @@ class Breaker:
                 self._probing = asyncio.create_task(self._watch(self._probe), name=f"probing: {self.name}")
         else:
             self._next_try_s = min(2 * self._next_try_s, self._longest_try_s)
-        self._try_at = self._clock() + self._next_try_s
+        self._met = self._clock()
+        self._try_at = self._met + self._next_try_s
 
     def mend(self) -> None:
         """All is well."""

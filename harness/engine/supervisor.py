@@ -259,7 +259,7 @@ class Supervisor:
         if self._fatal is not None:
             raise self._fatal
         for breaker in self._breakers.values():
-            if breaker.reason is not None and breaker.open_s > self._hold_s:
+            if breaker.reason is not None and breaker.fault_s > self._hold_s:
                 raise EnvironmentFault(
                     f"the {breaker.name} did not recover within {self._hold_s / 60:g} minutes: {breaker.reason}",
                     hint=f"mend it, then `spurline runs resume {self._run}` goes on",

@@ -252,6 +252,25 @@ async def test_a_run_whose_environment_does_not_recover_stops_and_can_be_taken_u
     assert ending.state == "verified"
 
 
+async def test_a_run_that_is_paused_while_the_model_is_gone_waits(database: Database, tmp_path: Path) -> None:
+    floor = Floor(database, [ticket("a")])
+    gone = failing(ModelError("gone"), "a")
+    floor.world.before.append(gone)
+    async with open_checkpoints(tmp_path / "checkpoints.db") as saver:
+        work = asyncio.create_task((await floor.begin(saver=saver, hold_s=2.0, faults=50)).work(floor.tickets))
+
+        async def met() -> bool:
+            return bool(floor.alarms)
+
+        await until(met)
+        await Runs(database).wish("r1", "paused")
+        await asyncio.sleep(3.5)
+        floor.world.before.remove(gone)
+        await Runs(database).wish("r1", "")
+        (ending,) = await work
+    assert ending.state == "verified"
+
+
 async def test_while_the_model_is_gone_one_ticket_at_a_time_tries(database: Database, tmp_path: Path) -> None:
     gone, tries, most = True, 0, 0
 
