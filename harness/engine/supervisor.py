@@ -234,7 +234,7 @@ class Supervisor:
         for ticket in outlook.ready:
             if ticket in self._claims.held:
                 del reasons[ticket]
-        changed = {ticket: why for ticket, why in reasons.items() if self._told.get(ticket, WAITS) != why}
+        changed = {ticket: why for ticket, why in reasons.items() if self._told.get(ticket) != why}
         if changed:
             await self._claims.explain(changed)
             self._told.update(changed)

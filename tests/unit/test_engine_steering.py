@@ -403,6 +403,27 @@ async def test_every_ticket_that_is_not_started_has_its_reason(database: Databas
     await work
 
 
+async def test_a_reason_that_an_earlier_process_stored_gives_way(database: Database) -> None:
+    floor = Floor(database, [ticket("a"), ticket("b")])
+    held = Held(floor, "generate", "a")
+    paused = asyncio.create_task((await floor.begin(agents=1)).work(floor.tickets))
+    await Runs(database).wish("r1", "paused", ["b"])
+
+    async def reason_is(said: str) -> bool:
+        return (await floor.rows())["b"].reason == said
+
+    await until(lambda: reason_is("paused by the user"))
+    paused.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await paused
+    await floor.claims.end()
+    await Runs(database).wish("r1", "")
+    work = asyncio.create_task((await floor.joined(agents=1)).work(floor.tickets))
+    await until(lambda: reason_is("waits for a free agent"))
+    held.go.set()
+    await work
+
+
 async def test_what_was_begun_comes_before_what_was_not(database: Database, tmp_path: Path) -> None:
     floor = Floor(database, [ticket("first"), ticket("second"), ticket("late")])
     held = Held(floor, "static", "late")
