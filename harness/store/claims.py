@@ -27,6 +27,8 @@ from tasks.states import FINAL_STATES
 
 LEASE_S: Final = 30.0
 """How long a worker elsewhere counts as alive without a sign of life."""
+LONGEST_WAIT_S: Final = 60.0
+"""After a fault of the environment."""
 
 
 class LeaseLost(Exception):
