@@ -5,7 +5,7 @@ Fanning out inside one graph would cancel siblings on the first error, so the en
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import wraps
 from typing import Any, Protocol, cast
 
@@ -65,7 +65,7 @@ async def work_ticket(loop: TicketLoop, ports: Ports, run: str, ticket: str, att
     # Each iteration passes at most five nodes; LangGraph's own limit of 25 would end a long ticket early.
     limit = 20 + 6 * ports.caps.iterations
     config: RunnableConfig = {
-        "configurable": {"thread_id": f"{run}/{attempt_name(ticket, attempt)}"},
+        "configurable": {"thread_id": _thread(run, ticket, attempt)},
         "recursion_limit": limit,
     }
     begin = TicketState(run=run, ticket=ticket, attempt=attempt)
@@ -73,13 +73,35 @@ async def work_ticket(loop: TicketLoop, ports: Ports, run: str, ticket: str, att
     # A step whose result was kept and that has no checkpoint yet is not `next` any more, but still among the tasks.
     if known is not None and known.values and not known.tasks:
         return cast(TicketState, known.values)
+    goes_on = known is not None and bool(known.values)
+    if known is not None and goes_on and not await _goes_on_here(ports, known.values):
+        ports.journal.emit("agent.begun_anew", ticket, {"reason": "what it had done is on another machine"})
+        goes_on = False
     state: dict[str, object] = await loop.ainvoke(
-        None if known is not None and known.values else begin,
+        None if goes_on else begin,
         config,
         context=ports,
         durability="sync" if loop.checkpointer else None,
     )
     return cast(TicketState, state)
+
+
+def owner(thread: str) -> str:
+    """The ticket that a thread belongs to."""
+    return thread.partition("/")[2].partition("@")[0]
+
+
+def _thread(run: str, ticket: str, attempt: int) -> str:
+    return f"{run}/{attempt_name(ticket, attempt)}"
+
+
+async def _goes_on_here(ports: Ports, state: Mapping[str, Any]) -> bool:
+    """Whether what a ticket was worked on with is on this machine: its worktree's place, and what was committed."""
+    if "worktree" not in state:
+        return True
+    work = await ports.workspaces.prepare(state["run"], ports.tickets[state["ticket"]], state.get("attempt", 1))
+    commit = state.get("commit")
+    return work.worktree == state["worktree"] and (commit is None or await ports.workspaces.knows(commit))
 
 
 def picture() -> str:

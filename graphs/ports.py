@@ -78,6 +78,10 @@ class Workspaces(Protocol):
         """Commit all of the worktree; the new head's full sha, or None when it equals the base's tree."""
         ...
 
+    async def knows(self, commit: str) -> bool:
+        """Whether the commit is here: it is not where the ticket was worked on on another machine."""
+        ...
+
     async def tree(self, commit: str) -> str:
         """The sha of what the commit holds: the same for two commits that hold the same files."""
         ...

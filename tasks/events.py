@@ -21,6 +21,7 @@ EventKind = Literal[
     "agent.nudged",
     "agent.waited",
     "agent.fault",
+    "agent.begun_anew",
     "model.call",
     "commit.made",
     "static.finished",

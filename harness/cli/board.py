@@ -159,6 +159,8 @@ def log_line(event: Event) -> str | None:
             return f"the {_text(data.get('by'))} is well again after {_number(data.get('seconds')):.1f} s"
         case "agent.fault":
             return f"{who}a fault of the environment, to be tried again{reason}"
+        case "agent.begun_anew":
+            return f"{who}begun anew{reason}"
         case "agent.nudged":
             return f"{who}nudged{reason}"
         case "sandbox.gone":

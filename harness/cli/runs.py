@@ -154,6 +154,11 @@ async def _resume(
         runs = Runs(database)
         row = await runs.find(name)
         others = await Claims(database, row.id).others()
+        if others and (agents or accept_changes):
+            raise UsageError(
+                f"run {row.id} is being worked on: it goes on as it was begun",
+                hint="`spurline runs limit --agents N` changes how much of it happens at once",
+            )
         if tickets or others:
             concerned = await runs.wish(row.id, "", tickets)
             if others:

@@ -41,6 +41,8 @@ class Breaker:
         self._since = self._met = 0.0
         self._next_try_s = first_try_s
         self._try_at = 0.0
+        self._trying = False
+        """Whether somebody was let through to try."""
         self._mended = asyncio.Event()
         self._probing: asyncio.Task[None] | None = None
 
@@ -68,9 +70,10 @@ class Breaker:
             self._told(self.name, reason, 0.0)
             if self._probe is not None:
                 self._probing = asyncio.create_task(self._watch(self._probe), name=f"probing: {self.name}")
-        else:
+        elif self._trying:
+            # However many meet the same fault, the pause grows with those who were let through to try.
             self._next_try_s = min(2 * self._next_try_s, self._longest_try_s)
-        self._met = self._clock()
+        self._met, self._trying = self._clock(), False
         self._try_at = self._met + self._next_try_s
 
     def mend(self) -> None:
@@ -86,7 +89,7 @@ class Breaker:
             left_s = self._try_at - self._clock()
             if self._probe is None and left_s <= 0:
                 # Whoever comes next waits for what becomes of this one.
-                self._try_at = self._clock() + self._longest_try_s
+                self._try_at, self._trying = self._clock() + self._longest_try_s, True
                 return
             try:
                 async with asyncio.timeout(left_s if self._probe is None else None):

@@ -11,6 +11,7 @@ from tasks.states import FINAL_STATES, WORKING_STATES
 from tasks.ticket import Ticket
 
 WAITS: Final = "waits for a free agent"
+AFTER_FAULT: Final = "tries again after a fault of the environment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,16 @@ def look_ahead(tickets: Iterable[Ticket], standings: Mapping[str, Standing], *, 
         over = False
         if one.holder is not None:
             continue
-        if "cancelled" in (wish, one.wish):
+        if "cancelled" in (wish, one.wish) and one.state != "submitting":
             doomed[ticket.id] = "cancelled by the user"
         elif (lost := _lost_dependency(ticket, standings)) is not None:
             doomed[ticket.id] = f"it depends on {lost!r}, which was not verified"
-        elif "paused" in (wish, one.wish):
+        elif "paused" in (wish, one.wish) and one.state != "submitting":
             held[ticket.id] = "paused by the user"
         elif (awaited := _awaited_dependency(ticket, standings)) is not None:
             held[ticket.id] = f"depends on {awaited!r}, which has not ended"
         elif waits(one.not_before, now):
-            held[ticket.id] = "waits a while after a fault of the environment"
+            held[ticket.id] = AFTER_FAULT
         else:
             ready.append((_order(ticket, one, place), ticket.id))
     return Outlook(tuple(name for _, name in sorted(ready)), held, doomed, over)

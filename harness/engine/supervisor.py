@@ -22,7 +22,7 @@ from graphs.state import TicketState
 from harness.engine.breakers import Breaker
 from harness.engine.clock import TicketClock
 from harness.engine.limits import Limits
-from harness.engine.outlook import WAITS, Outlook, look_ahead, urgency
+from harness.engine.outlook import AFTER_FAULT, WAITS, Outlook, look_ahead, urgency
 from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
 from harness.store.claims import LONGEST_WAIT_S, Claims, LeaseLost, Standing, waits
@@ -42,6 +42,7 @@ from tasks.ticket import Ticket
 LOOK_S: Final = 0.5
 _SIGN_OF_LIFE_S: Final = 5.0
 _ALARM_S: Final = 30.0
+_SHARE_S: Final = 5.0
 
 _NEEDS: Final[Mapping[str, str]] = {"generate": "model", "instantiate": "baseline", "validate": "baseline"}
 """Which breaker each step waits for."""
@@ -118,6 +119,7 @@ class Supervisor:
         self._tickets: dict[str, Ticket] = {}
         self._standings: dict[str, Standing] = {}
         self._wish, self._revision, self._shared = "", -1, False
+        self._shared_at = 0.0
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._stopping: dict[str, str] = {}
         """Tickets at work that are to stop, and why: `paused`, `cancelled`, or `lost` to another worker."""
@@ -137,6 +139,11 @@ class Supervisor:
         """How urgent a ticket at work is; see `outlook.urgency`."""
         standing = self._standings.get(ticket)
         return urgency(standing) if standing is not None and not is_final(standing.state) else 0.0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the user wanted the whole run to end."""
+        return self._wish == "cancelled"
 
     def noted(self, ticket: str, state: str, iterations: int | None) -> None:
         """A ticket at work has come to another state."""
@@ -182,7 +189,9 @@ class Supervisor:
             # What moved here while it was read is known better here.
             moved = {ticket: one for ticket, one in self._standings.items() if one is not before.get(ticket)}
             self._standings = {**read, **moved}
-            await self._share()
+            if time.monotonic() - self._shared_at >= _SHARE_S:
+                self._shared_at = time.monotonic()
+                await self._share()
         self._wish, self._revision = wishes.wish, wishes.revision
 
     async def _obey(self, outlook: Outlook) -> None:
@@ -234,7 +243,10 @@ class Supervisor:
         for ticket in outlook.ready:
             if ticket in self._claims.held:
                 del reasons[ticket]
-        changed = {ticket: why for ticket, why in reasons.items() if self._told.get(ticket) != why}
+        # The fault itself, which is there already, says more.
+        changed = {
+            ticket: why for ticket, why in reasons.items() if self._told.get(ticket) != why and why != AFTER_FAULT
+        }
         if changed:
             await self._claims.explain(changed)
             self._told.update(changed)
@@ -319,7 +331,6 @@ class Supervisor:
                     # The submission was begun before: see _Unhurried.
                     clock.stand_still()
                 await self._taken_up(ticket)
-                await self._on_its_way(ticket, standing)
                 return await work_ticket(self._loop, self._ports, self._run, ticket, standing.attempt)
         finally:
             del self._clocks[ticket]
@@ -330,11 +341,6 @@ class Supervisor:
         self._workspaces.out.pop(ticket, None)
         self._claims.forget(ticket)
         self._revision = -1
-
-    async def _on_its_way(self, ticket: str, standing: Standing) -> None:
-        """What was begun needs its place to work again, wherever it goes on."""
-        if standing.state != "queued":
-            await self._ports.workspaces.prepare(self._run, self._tickets[ticket], standing.attempt)
 
     async def _stopped(self, ticket: str) -> None:
         if self._stopping.get(ticket) == "paused":
@@ -368,9 +374,8 @@ class Supervisor:
             await self._end(ticket, "error", reason, environment=True)
             return
         not_before = time.time() + min(2.0 ** (times - 1), LONGEST_WAIT_S)
+        await self._give_back(ticket, clock, not_before=not_before, fault=True, reason=f"{AFTER_FAULT}: {reason}")
         self._standings[ticket] = replace(self._standings[ticket], faults=times, not_before=not_before)
-        again = f"tries again after a fault of the environment: {reason}"
-        await self._give_back(ticket, clock, not_before=not_before, fault=True, reason=again)
 
     async def _end(self, ticket: str, state: FinalState, reason: str, *, environment: bool = False) -> None:
         data = {"environment": True} if environment else {}
@@ -457,7 +462,12 @@ class Supervisor:
         async def every(seconds: float, what: Callable[[], Awaitable[None]]) -> None:
             while True:
                 await asyncio.sleep(seconds)
-                await what()
+                try:
+                    await what()
+                except Exception as error:  # a boundary: without signs of life the run must not go on unseen
+                    self._fatal = error
+                    self._news.set()
+                    return
 
         tasks = [
             asyncio.create_task(every(self._ttl_s / 3, self.renew), name="leases"),
@@ -472,12 +482,7 @@ class Supervisor:
 
     async def _show_life(self) -> None:
         """Renew all claims; a ticket whose claim was lost is let go of at once."""
-        try:
-            lost = await self._claims.renew({ticket: clock.worked_s for ticket, clock in self._clocks.items()})
-        except StoreError as error:
-            self._fatal = error
-            self._news.set()
-            return
+        lost = await self._claims.renew({ticket: clock.worked_s for ticket, clock in self._clocks.items()})
         if lost:
             self._revision = -1
         for ticket in lost & self._clocks.keys():
@@ -490,7 +495,9 @@ class Supervisor:
             yield
         finally:
             for ticket, work in tuple(self._workspaces.out.items()):
-                await self._quietly(self._ports.validator.release(work), ticket)
+                # Another worker of this machine may have taken it up meanwhile, with its sandbox.
+                if self._standings[ticket].holder in (None, self._claims.worker):
+                    await self._quietly(self._ports.validator.release(work), ticket)
                 self._workspaces.out.pop(ticket, None)
 
     async def renew(self) -> None:

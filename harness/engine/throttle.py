@@ -88,6 +88,9 @@ class TrackedWorkspaces:
     async def commit(self, work: Work, message: str) -> str | None:
         return await self._inner.commit(work, message)
 
+    async def knows(self, commit: str) -> bool:
+        return await self._inner.knows(commit)
+
     async def tree(self, commit: str) -> str:
         return await self._inner.tree(commit)
 

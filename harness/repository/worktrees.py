@@ -104,6 +104,14 @@ class Worktrees:
             await self._repository.move_branch(place.branch, commit, old)
         return commit
 
+    async def knows(self, commit: str) -> bool:
+        """Whether the commit is in this repository."""
+        try:
+            await self._repository.tree(commit)
+        except CheckoutError:
+            return False
+        return True
+
     async def tree(self, commit: str) -> str:
         """The sha of what the commit holds."""
         return await self._repository.tree(commit)

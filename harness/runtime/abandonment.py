@@ -38,7 +38,10 @@ async def abandon_run(project: Project, name: str, tickets: tuple[str, ...] = ()
             worktrees = Worktrees(repository, project.state / "worktrees", row.base)
             async with attached(project.root) as driver:
                 for agent in await runs.agents(row.id):
-                    if not is_final(agent.state) and (not tickets or agent.ticket in tickets):
+                    # What is being handed over is not taken back: `runs resume` finishes that.
+                    if is_final(agent.state) or agent.state == "submitting":
+                        continue
+                    if not tickets or agent.ticket in tickets:
                         await journal.move(agent.ticket, "cancelled", "cancelled by the user")
                         await _clear(agent, worktrees, driver)
         finally:

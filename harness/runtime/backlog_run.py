@@ -147,25 +147,29 @@ async def resume_run(
         runs = Runs(place.database)
         now = place.project.settings
 
-        async def begin() -> None:
-            await runs.wish(place.row.id, "", tickets)
-            await runs.reopen(place.row.id, sorted_json(now.model_dump(mode="json", by_alias=True)), now.digest())
-
         if agents is not None:
             place = replace(place, options=replace(place.options, agents=agents))
+        options = place.options.to_json()
+
+        async def begin() -> None:
+            await runs.wish(place.row.id, "", tickets)
+            said = sorted_json(now.model_dump(mode="json", by_alias=True))
+            await runs.reopen(place.row.id, settings=said, digest=now.digest(), options=options)
+
         return await place.worked(console, await place.goes_on(), before=begin)
 
 
 async def join_run(project: Project, name: str, console: Console, *, agents: int | None = None) -> RunResult:
     """Share the work on a run that others work on too, until all of its tickets have ended."""
 
-    async def nothing() -> None:
-        return None
+    from harness.store.runs import Runs
 
     async with _found(project, name) as (place, _):
-        if agents is not None:
-            place = replace(place, options=replace(place.options, agents=agents))
-        return await place.worked(console, await place.goes_on(), before=nothing, leads=False)
+
+        async def begin() -> None:
+            await Runs(place.database).reopen(place.row.id)
+
+        return await place.worked(console, await place.goes_on(), before=begin, leads=False, own_agents=agents)
 
 
 @asynccontextmanager
@@ -221,7 +225,13 @@ class _Place:
         return Event("run.resumed", self.row.id, None, {"tickets": {agent.ticket: agent.state for agent in agents}})
 
     async def worked(
-        self, console: Console, first: Event, *, before: Callable[[], Any], leads: bool = True
+        self,
+        console: Console,
+        first: Event,
+        *,
+        before: Callable[[], Any],
+        leads: bool = True,
+        own_agents: int | None = None,
     ) -> RunResult:
         """Work on the run until all tickets have ended or it breaks off, and note which. `before` is called when the
         baseline is up, and may still refuse; `first` is the first event then."""
@@ -255,11 +265,12 @@ class _Place:
                         self.backlog,
                         console.narrate,
                         agents=self.options.agents,
+                        own_agents=own_agents,
                     ) as supervisor,
                     _drained_by(console.drain, supervisor),
                 ):
                     endings = await supervisor.work(self.backlog.tickets)
-                state = "finished"
+                state = "cancelled" if supervisor.cancelled else "finished"
             except Drained:
                 pass
             finally:
@@ -274,7 +285,7 @@ class _Place:
 
         runs = Runs(self.database)
         await claims.end()
-        if state == "finished" or not await claims.others():
+        if state != "interrupted" or not await claims.others():
             await runs.end(self.row.id, state)
         if self.options.record is None:
             return True

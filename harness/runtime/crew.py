@@ -40,9 +40,11 @@ async def crew(
     narrate: Narrator,
     *,
     agents: int | None,
+    own_agents: int | None,
 ) -> AsyncIterator[Supervisor]:
-    """The supervisor of a run, with everything that it needs behind it."""
-    from graphs.loop import build_loop
+    """The supervisor of a run, with everything that it needs behind it. `agents` at once are the run's, where they are
+    not as its settings say; `own_agents` are this worker's, whatever its part would be."""
+    from graphs.loop import build_loop, owner
     from graphs.ports import Caps, Ports
     from harness.agents.factory import build_agent
     from harness.engine.limits import Limits
@@ -58,6 +60,7 @@ async def crew(
 
     settings, folder = project.settings, project.state / "runs" / row.id
     wanted = settings.limits
+    said = {**_said(wanted), **({"agents": agents} if agents else {})}
     supervisor: Supervisor
 
     def before_call(ticket: str) -> None:
@@ -76,8 +79,8 @@ async def crew(
             waited=lambda ticket, seconds: _note_wait(journal, backlog_ids, ticket, "model_calls", seconds),
         )
         limits = Limits(
-            _said(wanted),
-            own_agents=agents,
+            said,
+            own_agents=own_agents,
             changed_before=json.loads(row.limits),
             calls=calls,
             ticket_s=wanted.ticket_minutes * 60,
@@ -125,9 +128,11 @@ async def crew(
         )
         care = Care(project, driver, row.base, narrate, ours=workspaces.sandboxes)
         breakers = await stack.enter_async_context(_breakers(care, journal))
+        place = store_place(project, "checkpoints.db")
+        positions = open_checkpoints(place, lambda thread: claims.ensure(owner(thread)))
         supervisor = Supervisor(
             run=row.id,
-            loop=build_loop(await stack.enter_async_context(open_checkpoints(store_place(project, "checkpoints.db")))),
+            loop=build_loop(await stack.enter_async_context(positions)),
             ports=ports,
             claims=claims,
             workspaces=workspaces,
@@ -151,7 +156,7 @@ async def crew(
                 breakers["model"].mend()
 
         journal.listen(heed)
-        journal.emit("run.limits", None, _said(wanted))
+        journal.emit("run.limits", None, said)
         yield supervisor
 
 

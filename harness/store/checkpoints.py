@@ -26,12 +26,21 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
+Fence = Callable[[str], None]
+"""Given a thread's id; raises where it is no longer this process's to write."""
+
+
+def _open(thread: str) -> None:
+    return None
+
+
 @asynccontextmanager
-async def open_checkpoints(place: Path | str) -> AsyncIterator[BaseCheckpointSaver[str]]:
+async def open_checkpoints(place: Path | str, fence: Fence = _open) -> AsyncIterator[BaseCheckpointSaver[str]]:
     """The saver, with its tables, for a file or the URL of a PostgreSQL. Raises StoreError, as whatever the saver is
-    asked for does, and UsageError for the URL."""
+    asked for does, UsageError for the URL, and what `fence` raises before anything is written."""
     opened = _in_file(Sqlite(place)) if isinstance(place, Path) else _in_postgres(postgres_at(place))
     async with opened as saver:
+        saver.fence = fence
         yield saver
 
 
@@ -41,6 +50,7 @@ class _Asked(BaseCheckpointSaver[str]):
 
     backend: Backend
     outage: Outage
+    fence: Fence = staticmethod(_open)
 
     async def ready(self) -> None:
         """See that there is a connection. Raises what the driver raises."""
@@ -63,11 +73,13 @@ class _Asked(BaseCheckpointSaver[str]):
     async def aget_tuple(self, *given: Any, **named: Any) -> Any:
         return await self.asked(partial(super().aget_tuple, *given, **named))
 
-    async def aput(self, *given: Any, **named: Any) -> Any:
-        return await self.asked(partial(super().aput, *given, **named))
+    async def aput(self, config: Any, *given: Any, **named: Any) -> Any:
+        self.fence(config["configurable"]["thread_id"])
+        return await self.asked(partial(super().aput, config, *given, **named))
 
-    async def aput_writes(self, *given: Any, **named: Any) -> None:
-        await self.asked(partial(super().aput_writes, *given, **named))
+    async def aput_writes(self, config: Any, *given: Any, **named: Any) -> None:
+        self.fence(config["configurable"]["thread_id"])
+        await self.asked(partial(super().aput_writes, config, *given, **named))
 
 
 class _FileSaver(_Asked, AsyncSqliteSaver):
@@ -75,7 +87,7 @@ class _FileSaver(_Asked, AsyncSqliteSaver):
 
 
 @asynccontextmanager
-async def _in_file(backend: Sqlite) -> AsyncIterator[BaseCheckpointSaver[str]]:
+async def _in_file(backend: Sqlite) -> AsyncIterator[_Asked]:
     backend.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with aiosqlite.connect(backend.path) as connection:
         saver = _FileSaver(connection)
@@ -92,7 +104,7 @@ async def _in_file(backend: Sqlite) -> AsyncIterator[BaseCheckpointSaver[str]]:
 
 
 @asynccontextmanager
-async def _in_postgres(backend: Postgres) -> AsyncIterator[BaseCheckpointSaver[str]]:
+async def _in_postgres(backend: Postgres) -> AsyncIterator[_Asked]:
     # In here: without the extra there is nothing to derive from.
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 

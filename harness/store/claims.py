@@ -13,7 +13,10 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import update
@@ -86,6 +89,7 @@ class Claims:
         self.worker = secrets.token_hex(6)
         self.held: dict[str, int] = {}
         """Generation by ticket: what this worker has."""
+        self._alive_at = _since_boot()
 
     async def begin(self) -> None:
         """Enter the run; what dead workers had is free then. UsageError for who would lead a run that is worked on."""
@@ -124,6 +128,12 @@ class Claims:
         if others and self._leads:
             where = f"process {others[0].pid} on {others[0].host.split('/')[0]}"
             raise UsageError(f"run {self._run} is being worked on by {where}", hint="`spurline worker` shares the work")
+
+    def ensure(self, ticket: str) -> None:
+        """LeaseLost where somebody else may have the ticket, for all that this worker can tell without asking: it has
+        lost it, or has not shown a sign of life for as long as a lease."""
+        if ticket not in self.held or _since_boot() - self._alive_at > self._lease_s:
+            raise LeaseLost(ticket)
 
     async def end(self) -> None:
         """Leave the run; what this worker still has is free."""
@@ -214,7 +224,9 @@ class Claims:
                 kept.add(row.ticket)
             return kept
 
+        asked_at = _since_boot()
         kept = await self._database.write(write)
+        self._alive_at = asked_at
         lost = frozenset(held) - kept
         for ticket in lost:
             self.held.pop(ticket, None)
@@ -337,12 +349,18 @@ def _lives(worker: WorkerRow, now: float, lease_s: float) -> bool:
     return worker.seen_at + lease_s > now
 
 
+@cache
 def _host() -> str:
-    """This machine, and where process ids are told apart by containers, this one of them."""
-    name = platform.node()
+    """This machine since it began, and where process ids are told apart by containers, this one of them."""
+    parts = [platform.node()]
     if sys.platform == "linux":
-        try:
-            return f"{name}/{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
-        except OSError:
-            return name
-    return name
+        with suppress(OSError):
+            # Two machines may have one name.
+            parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+            parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115
+    return "/".join(parts)
+
+
+def _since_boot() -> float:
+    """Seconds that no setting of the clock changes and, where the system tells them, no sleep of the machine stops."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()

@@ -47,13 +47,17 @@ class Runs:
 
         await self._database.write(write)
 
-    async def reopen(self, run: str, settings: str, digest: str) -> None:
-        """Note that the run goes on, with these settings."""
+    async def reopen(
+        self, run: str, *, settings: str | None = None, digest: str = "", options: str | None = None
+    ) -> None:
+        """Note that the run goes on, with these settings and options where they are given."""
 
         def write(session: Session) -> None:
             row = session.get_one(RunRow, run, with_for_update=True)
             row.state, row.ended_at = "running", None
-            row.settings, row.settings_digest = settings, digest
+            if settings is not None:
+                row.settings, row.settings_digest = settings, digest
+            row.options = options or row.options
             session.add(row)
 
         await self._database.write(write)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from sqlmodel import Session
 
@@ -19,6 +18,7 @@ from harness.store.claims import LEASE_S, Claims, LeaseLost
 from harness.store.database import Database
 from harness.store.effects import StoreEffects
 from harness.store.journal import StoreJournal
+from harness.store.presence import born_at
 from harness.store.runs import Runs
 from harness.store.tables import RunRow, WorkerRow
 from tasks.errors import UsageError
@@ -59,7 +59,7 @@ def die(session: Session, worker: str) -> None:
 
 def be(session: Session, worker: str, pid: int) -> None:
     row = session.get_one(WorkerRow, worker)
-    row.pid, row.born = pid, psutil.Process(pid).create_time()
+    row.pid, row.born = pid, born_at(pid) or 0.0
     session.add(row)
 
 
@@ -313,3 +313,20 @@ async def test_an_end_gives_the_ticket_up(place: Path | str) -> None:
         (row, *_) = await Runs(database).agents("r1")
         assert (row.holder, row.lease_ends, row.environment) == (None, None, True)
         assert await claims.take(["t0"], 1) == ()
+
+
+async def test_who_shows_no_life_for_a_lease_is_sure_of_nothing(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        claims = Claims(database, "r1", lease_s=0.2)
+        await claims.begin()
+        await claims.take(["t0"], 1)
+        await claims.renew({})
+        claims.ensure("t0")
+        with pytest.raises(LeaseLost):
+            claims.ensure("t1")
+        await asyncio.sleep(0.3)
+        with pytest.raises(LeaseLost):
+            claims.ensure("t0")
+        await claims.renew({})
+        claims.ensure("t0")

@@ -54,6 +54,8 @@ class World:
         self.sandboxes: set[str] = set()
         self.trees: dict[str, str] = {}
         """What commits hold, where two of them hold the same."""
+        self.elsewhere: set[str] = set()
+        """Commits that are on another machine."""
         self.journal = MemoryJournal()
         self._kept: dict[str, str] = {}
         self.workspaces = MemoryWorkspaces(self)
@@ -125,6 +127,9 @@ class MemoryWorkspaces:
             return _next(script.trees)
         self._commits[work.ticket.id] = self._commits.get(work.ticket.id, 0) + 1
         return f"{self._commits[work.ticket.id]:040x}"
+
+    async def knows(self, commit: str) -> bool:
+        return commit not in self._world.elsewhere
 
     async def tree(self, commit: str) -> str:
         return self._world.trees.get(commit, commit[::-1])

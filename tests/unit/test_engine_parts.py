@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.engine.breakers import Breaker
 from harness.engine.clock import TicketClock
 from harness.engine.limits import NAMES, Limits
-from harness.engine.outlook import WAITS, look_ahead, urgency
+from harness.engine.outlook import AFTER_FAULT, WAITS, look_ahead, urgency
 from harness.store.claims import Standing
 from tasks.states import FINAL_STATES, WORKING_STATES
 from tests.unit.memory_ports import ticket
@@ -147,7 +147,7 @@ def test_each_that_is_not_started_has_its_reason() -> None:
     assert outlook.held == {
         "b": "depends on 'a', which has not ended",
         "c": "paused by the user",
-        "d": "waits a while after a fault of the environment",
+        "d": AFTER_FAULT,
     }
     assert outlook.doomed == {"e": "cancelled by the user"}
     everything = look_ahead(tickets, standings, wish="paused", now=50.0)
@@ -226,3 +226,30 @@ async def test_who_waits_without_a_probe_tries_in_turn() -> None:
         assert len(through) == 1
         breaker.mend()
     assert sorted(through) == [0, 1, 2]
+
+
+async def test_the_pause_between_tries_grows_with_the_tries_and_not_with_those_who_meet_the_fault() -> None:
+    now = 0.0
+    breaker = Breaker("model", lambda *_: None, first_try_s=2.0, longest_try_s=60.0, clock=lambda: now)
+    for _ in range(100):
+        breaker.trip("529")
+    now = 2.0
+    async with asyncio.timeout(5):
+        await breaker.wait()
+    breaker.trip("529")
+    now = 6.0
+    async with asyncio.timeout(5):
+        await breaker.wait()
+    assert breaker.reason == "529"
+
+
+def test_what_is_being_handed_over_is_not_taken_back() -> None:
+    tickets = [ticket("a"), ticket("b")]
+    standings = {
+        "a": standing("a", "submitting", wish="cancelled", iterations=1),
+        "b": standing("b", "validating", iterations=1),
+    }
+    outlook = look_ahead(tickets, standings, wish="", now=0.0)
+    assert outlook.ready == ("a", "b")
+    everything = look_ahead(tickets, standings, wish="cancelled", now=0.0)
+    assert (everything.ready, everything.doomed) == (("a",), {"b": "cancelled by the user"})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session
 
+from graphs.loop import owner
 from harness.engine.supervisor import Drained
 from harness.store.checkpoints import open_checkpoints
 from harness.store.claims import Claims
@@ -442,3 +443,53 @@ async def test_what_was_begun_comes_before_what_was_not(database: Database, tmp_
         floor.world.calls.clear()
         await (await floor.joined(agents=1, saver=saver)).work(floor.tickets)
     assert [of for of, name in floor.world.calls if name == "submit"] == ["late", "first", "second"]
+
+
+async def test_what_was_committed_on_another_machine_is_begun_anew(database: Database, tmp_path: Path) -> None:
+    floor = Floor(database, [ticket("a")])
+    held = Held(floor, "instantiate", "a")
+    async with open_checkpoints(tmp_path / "checkpoints.db") as saver:
+        work = asyncio.create_task((await floor.begin(saver=saver)).work(floor.tickets))
+        await held.all_there.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        await floor.claims.end()
+        (row,) = (await floor.rows()).values()
+        floor.world.elsewhere.add(str(row.commit))
+        held.go.set()
+        (ending,) = await (await floor.joined(saver=saver)).work(floor.tickets)
+    assert ending.state == "verified"
+    assert floor.world.names("a").count("generate") == 2
+    assert "agent.begun_anew" in [event.kind for event in floor.told]
+
+
+async def test_a_position_is_only_written_by_whoever_has_the_ticket(database: Database, tmp_path: Path) -> None:
+    floor = Floor(database, [ticket("a")])
+    written: list[str] = []
+
+    def fence(thread: str) -> None:
+        written.append(thread)
+        floor.claims.ensure(owner(thread))
+
+    async with open_checkpoints(tmp_path / "checkpoints.db", fence) as saver:
+        supervisor = await floor.begin(saver=saver)
+
+        async def lose(_: str, name: str) -> None:
+            if name == "static":
+                floor.claims.forget("a")
+
+        floor.world.before.append(lose)
+        work = asyncio.create_task(supervisor.work(floor.tickets))
+
+        async def fenced() -> bool:
+            return "static" in floor.world.names("a") and not floor.world.sandboxes
+
+        await until(fenced)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        state = await saver.aget_tuple({"configurable": {"thread_id": "r1/a"}})
+    assert state is not None
+    assert state.checkpoint["channel_values"]["step"] == "check"
+    assert set(written) == {"r1/a"}
