@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -302,10 +304,14 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, tickets: Sequence[str], **said: str) -> Iterator[Stage]:
-    """The project in `folder`; all of it is ended afterwards."""
-    stage = Stage(make(folder, tickets, **said), tuple(tickets))
+def staged(tickets: Sequence[str], **said: str) -> Iterator[Stage]:
+    """The project in a folder of its own; all of it is ended and removed afterwards.
+
+    Its path is short, as a user's is: the keeper's socket lies in it then, and nothing in the temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    stage = Stage(make(folder / "repo", tickets, **said), tuple(tickets))
     try:
         yield stage
     finally:
         stage.clear()
+        shutil.rmtree(folder, ignore_errors=True)

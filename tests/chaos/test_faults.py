@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Final, TypeVar
 
 import psutil
@@ -35,8 +34,8 @@ LONG: Final = "{agents: 20, hold_minutes: 1}"
 
 
 @contextmanager
-def stage_of(folder: Path, limits: str = LONG, tickets: tuple[str, ...] = ONE) -> Iterator[Stage]:
-    with staged(folder / "repo", tickets, limits=limits) as stage:
+def stage_of(limits: str = LONG, tickets: tuple[str, ...] = ONE) -> Iterator[Stage]:
+    with staged(tickets, limits=limits) as stage:
         yield stage
 
 
@@ -88,16 +87,16 @@ def verified(stage: Stage, ran: Ran) -> None:
 
 
 @pytest.mark.parametrize("victim", ["router", "fork"])
-def test_what_comes_back_by_itself_costs_no_verdict(tmp_path: Path, victim: str) -> None:
-    with stage_of(tmp_path) as stage:
+def test_what_comes_back_by_itself_costs_no_verdict(victim: str) -> None:
+    with stage_of() as stage:
         with stage.stopped("run", "--json", at=CHECKED) as run:
             slay(named(stage, "/envoy --config-path") if victim == "router" else fork_of(stage))
         verified(stage, ended(run))
 
 
 @pytest.mark.parametrize("victim", ["service", "keeper"])
-def test_what_is_not_mended_stops_the_run_and_is_nobodys_failure(tmp_path: Path, victim: str) -> None:
-    with stage_of(tmp_path, BRIEF) as stage:
+def test_what_is_not_mended_stops_the_run_and_is_nobodys_failure(victim: str) -> None:
+    with stage_of(BRIEF) as stage:
         with stage.stopped("run", "--json", at=CHECKED) as run:
             slay(service_of(stage, "a") if victim == "service" else named(stage, " keeper "))
         ran = ended(run)
@@ -108,8 +107,8 @@ def test_what_is_not_mended_stops_the_run_and_is_nobodys_failure(tmp_path: Path,
         verified(stage, stage.run("runs", "resume", "--json"))
 
 
-def test_a_baseline_of_another_version_judges_nothing_and_the_run_goes_on_when_its_own_is_back(tmp_path: Path) -> None:
-    with stage_of(tmp_path) as stage:
+def test_a_baseline_of_another_version_judges_nothing_and_the_run_goes_on_when_its_own_is_back() -> None:
+    with stage_of() as stage:
         base = git(stage.root, "rev-parse", "HEAD")
         with stage.stopped("run", "--json", at=CHECKED) as run:
             (stage.root / "b" / "word.txt").write_text("LOUD-0")
@@ -129,8 +128,8 @@ def test_a_baseline_of_another_version_judges_nothing_and_the_run_goes_on_when_i
         stage.assert_nothing_left()
 
 
-def test_a_store_that_is_locked_for_a_while_is_waited_for(tmp_path: Path) -> None:
-    with stage_of(tmp_path) as stage:
+def test_a_store_that_is_locked_for_a_while_is_waited_for() -> None:
+    with stage_of() as stage:
         with stage.stopped("run", "--json", at=CHECKED) as run:
             lock = sqlite3.connect(stage.state / "spurline.db", isolation_level=None)
             lock.execute("BEGIN IMMEDIATE")
@@ -141,8 +140,8 @@ def test_a_store_that_is_locked_for_a_while_is_waited_for(tmp_path: Path) -> Non
         verified(stage, ended(run))
 
 
-def test_a_store_that_is_gone_ends_the_run_with_a_word(tmp_path: Path) -> None:
-    with stage_of(tmp_path) as stage:
+def test_a_store_that_is_gone_ends_the_run_with_a_word() -> None:
+    with stage_of() as stage:
         with stage.stopped("run", "--json", at=CHECKED) as run:
             for path in stage.state.glob("spurline.db*"):
                 path.unlink()
@@ -157,8 +156,9 @@ def test_a_store_that_is_gone_ends_the_run_with_a_word(tmp_path: Path) -> None:
         stage.assert_once()
 
 
-def test_a_store_that_was_replaced_ends_the_run_and_once_it_is_back_the_run_goes_on(tmp_path: Path) -> None:
-    with stage_of(tmp_path) as stage:
+@pytest.mark.chaos
+def test_a_store_that_was_replaced_ends_the_run_and_once_it_is_back_the_run_goes_on() -> None:
+    with stage_of() as stage:
         store = stage.state / "spurline.db"
         with stage.stopped("run", "--json", at=CHECKED) as run:
             for path in stage.state.glob("spurline.db*"):
@@ -173,9 +173,9 @@ def test_a_store_that_was_replaced_ends_the_run_and_once_it_is_back_the_run_goes
         verified(stage, stage.run("runs", "resume", "--json"))
 
 
-def test_a_baseline_is_stopped_by_whoever_uses_it_last(tmp_path: Path) -> None:
+def test_a_baseline_is_stopped_by_whoever_uses_it_last() -> None:
     began: Point = ("harness.store.journal:StoreJournal.move[preparing]", "before", 1)
-    with stage_of(tmp_path, tickets=names(loud=2)) as stage:
+    with stage_of(tickets=names(loud=2)) as stage:
         with stage.stopped("run", "-t", "loud-0", at=began) as first:
             with stage.stopped("run", "-t", "loud-1", at=began) as second:
                 first.send_signal(signal.SIGCONT)

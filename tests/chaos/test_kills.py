@@ -7,7 +7,6 @@ import random
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -109,14 +108,14 @@ def worked(stage: Stage) -> Account:
 
 
 @pytest.fixture(scope="module")
-def of_twenty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    with staged(tmp_path_factory.mktemp("twenty") / "clean", TWENTY) as stage:
+def of_twenty() -> Iterator[Account]:
+    with staged(TWENTY) as stage:
         yield worked(stage)
 
 
 @pytest.fixture(scope="module")
-def of_hundred(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    with staged(tmp_path_factory.mktemp("hundred") / "clean", HUNDRED) as stage:
+def of_hundred() -> Iterator[Account]:
+    with staged(HUNDRED) as stage:
         yield worked(stage)
 
 
@@ -165,15 +164,16 @@ def alike(stage: Stage, clean: Account) -> None:
     assert len(stage.branches()) == sum(trees is not None for _, _, _, trees, _ in account.values())
 
 
-def test_killed_in_the_middle_of_every_node(tmp_path: Path, of_twenty: Account) -> None:
-    with staged(tmp_path / "killed", TWENTY) as stage:
+def test_killed_in_the_middle_of_every_node(of_twenty: Account) -> None:
+    with staged(TWENTY) as stage:
         killed_at(stage, FEW)
         gone_on(stage, of_twenty)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("seed", [SEED])
-def test_killed_whenever_it_may_be(tmp_path: Path, of_twenty: Account, seed: int) -> None:
-    with staged(tmp_path / "killed", TWENTY) as stage:
+def test_killed_whenever_it_may_be(of_twenty: Account, seed: int) -> None:
+    with staged(TWENTY) as stage:
         killed_by_chance(stage, seed, 3, 100)
         gone_on(stage, of_twenty)
 
@@ -182,13 +182,13 @@ def test_killed_whenever_it_may_be(tmp_path: Path, of_twenty: Account, seed: int
     "place",
     [
         # While it holds the lock of the repository; with nothing left that would be free by itself.
-        ("harness.repository.git:Git.own[read-tree]", "before", 6),
+        pytest.param(("harness.repository.git:Git.own[read-tree]", "before", 6), marks=pytest.mark.chaos),
         ("harness.validation.trial:Court._run", "after", 2),
     ],
     ids=["at the beginning", "in the end"],
 )
-def test_one_worker_takes_over_from_another_that_was_killed(tmp_path: Path, of_twenty: Account, place: Point) -> None:
-    with staged(tmp_path / "shared", TWENTY) as stage:
+def test_one_worker_takes_over_from_another_that_was_killed(of_twenty: Account, place: Point) -> None:
+    with staged(TWENTY) as stage:
         run = stage.start("run", "--json", at=place, number="SIGSTOP")
         while psutil.Process(run.pid).status() != psutil.STATUS_STOPPED:
             time.sleep(0.05)
@@ -201,16 +201,16 @@ def test_one_worker_takes_over_from_another_that_was_killed(tmp_path: Path, of_t
         alike(stage, of_twenty)
 
 
-def test_killed_with_everything_that_it_had_started(tmp_path: Path, of_twenty: Account) -> None:
-    with staged(tmp_path / "killed", TWENTY) as stage:
+def test_killed_with_everything_that_it_had_started(of_twenty: Account) -> None:
+    with staged(TWENTY) as stage:
         killed_at(stage, [("harness.validation.trial:Court._run", "before", 2)])
         for pid in stage.running():
             os.kill(pid, signal.SIGKILL)
         gone_on(stage, of_twenty)
 
 
-def test_killed_when_all_had_ended_it_still_leaves(tmp_path: Path) -> None:
-    with staged(tmp_path / "killed", names(asks=1)) as stage:
+def test_killed_when_all_had_ended_it_still_leaves() -> None:
+    with staged(names(asks=1)) as stage:
         killed_at(stage, [(f"{CLAIMS}.end", "before", 1)])
         assert stage.states() == {"asks-0": "needs_human"}
         assert stage.run("runs", "resume").code == 1
@@ -222,23 +222,23 @@ def test_killed_when_all_had_ended_it_still_leaves(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("chain", range(CHAINS))
-def test_a_hundred_killed_at_every_place(tmp_path: Path, of_hundred: Account, chain: int) -> None:
-    with staged(tmp_path / "killed", HUNDRED) as stage:
+def test_a_hundred_killed_at_every_place(of_hundred: Account, chain: int) -> None:
+    with staged(HUNDRED) as stage:
         killed_at(stage, ALL[chain::CHAINS])
         gone_on(stage, of_hundred)
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("seed", [SEED])
-def test_a_hundred_killed_whenever_they_may_be(tmp_path: Path, of_hundred: Account, seed: int) -> None:
-    with staged(tmp_path / "killed", HUNDRED) as stage:
+def test_a_hundred_killed_whenever_they_may_be(of_hundred: Account, seed: int) -> None:
+    with staged(HUNDRED) as stage:
         killed_by_chance(stage, seed, 20, 200)
         gone_on(stage, of_hundred)
 
 
 @pytest.mark.chaos
-def test_a_worker_that_hangs_loses_its_tickets_and_harms_nothing(tmp_path: Path, of_twenty: Account) -> None:
-    with staged(tmp_path / "shared", TWENTY) as stage:
+def test_a_worker_that_hangs_loses_its_tickets_and_harms_nothing(of_twenty: Account) -> None:
+    with staged(TWENTY) as stage:
         # One agent: it hangs without the lock of the repository.
         place: Point = ("harness.validation.trial:Court._run", "after", 1)
         with stage.stopped("run", "--json", "--agents", "1", at=place) as run:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import httpx
@@ -31,8 +30,8 @@ FAULTS: Final = (
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with staged(tmp_path / "repo", TICKETS, kind="anthropic") as stage:
+def stage() -> Iterator[Stage]:
+    with staged(TICKETS, kind="anthropic") as stage:
         yield stage
 
 
