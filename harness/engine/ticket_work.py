@@ -155,8 +155,9 @@ class TicketWork:
         elif isinstance(error, TimeoutError) and clock.expired:
             await self.end(ticket, "failed", f"out of budget: {self._limits.ticket_s / 60:g} minutes are over")
         elif isinstance(error, OSError) and disk_is_full(error):
-            reason = f"the disk is full: {error.filename or 'that of .spurline/ or of the temporary files'}"
-            await self.end(ticket, "error", reason, environment=True)
+            # No ticket gets any further on a full disk; the run can be taken up again when there is room.
+            place = error.filename or "that of .spurline/ or of the temporary files"
+            raise StoreError(f"the disk is full: {place}", hint="free some space") from error
         else:
             self._on_crash(ticket, "".join(traceback.format_exception(error)))
             await self.end(ticket, "error", f"a defect of Spurline: {one_line(repr(error), 300)}")
