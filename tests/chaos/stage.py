@@ -207,6 +207,16 @@ class Stage:
             except sqlite3.OperationalError:
                 return []
 
+    def may_write(self) -> bool:
+        """Whether nobody is in the middle of writing to the store."""
+        with closing(sqlite3.connect(self.root / ".spurline" / "spurline.db", timeout=1)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return False
+        return True
+
     def until(self, query: str, *given: object, process: subprocess.Popen[str] | None = None) -> list[tuple[Any, ...]]:
         """Look into the store until the query finds something, while the process lives."""
         deadline = time.monotonic() + GRACE_S

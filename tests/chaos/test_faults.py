@@ -94,6 +94,7 @@ def test_what_comes_back_by_itself_costs_no_verdict(victim: str) -> None:
         verified(stage, ended(run))
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("victim", ["service", "keeper"])
 def test_what_is_not_mended_stops_the_run_and_is_nobodys_failure(victim: str) -> None:
     with stage_of(BRIEF) as stage:
@@ -107,6 +108,7 @@ def test_what_is_not_mended_stops_the_run_and_is_nobodys_failure(victim: str) ->
         verified(stage, stage.run("runs", "resume", "--json"))
 
 
+@pytest.mark.chaos
 def test_a_baseline_of_another_version_judges_nothing_and_the_run_goes_on_when_its_own_is_back() -> None:
     with stage_of() as stage:
         base = git(stage.root, "rev-parse", "HEAD")

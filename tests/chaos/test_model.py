@@ -35,6 +35,7 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
+@pytest.mark.chaos
 def test_a_storm_costs_time_and_nothing_else(stage: Stage) -> None:
     with (
         start_blocking_portal() as portal,
