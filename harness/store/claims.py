@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlmodel import Session, col, select
 
 from harness.store.database import Database
@@ -32,6 +32,12 @@ LEASE_S: Final = 30.0
 """How long a worker elsewhere counts as alive without a sign of life."""
 LONGEST_WAIT_S: Final = 60.0
 """After a fault of the environment."""
+# Asked for every event: as objects of a session, rows would cost three times as much.
+_HELD_BY: Final = (
+    select(AgentRow.generation, AgentRow.holder)
+    .where(AgentRow.run == bindparam("of_run"), AgentRow.ticket == bindparam("of_ticket"))
+    .with_for_update()
+)
 
 
 class LeaseLost(Exception):
@@ -263,15 +269,17 @@ class Claims:
 
         await self._database.write(write)
 
-    def fence(self, session: Session, ticket: str) -> AgentRow | None:
-        """The ticket's row, in a writer's transaction; LeaseLost where somebody else has it, or had it since."""
-        row = session.get(AgentRow, (self._run, ticket), with_for_update=True, populate_existing=True)
-        if row is None:
-            return None
+    def fence(self, session: Session, ticket: str) -> None:
+        """Lock the ticket in a writer's transaction; LeaseLost where somebody else has it, or had it since."""
+        # What other writes of this transaction left to be written may be a claim.
+        session.flush()
+        found = session.connection().execute(_HELD_BY, {"of_run": self._run, "of_ticket": ticket}).first()
+        if found is None:
+            return
+        generation, holder = found
         mine = self.held.get(ticket)
-        if (mine is not None and row.generation != mine) or row.holder not in (None, self.worker):
+        if (mine is not None and generation != mine) or holder not in (None, self.worker):
             raise LeaseLost(ticket)
-        return row
 
     def _free(self, session: Session, tickets: Sequence[str]) -> Iterable[AgentRow]:
         now = self._clock()

@@ -32,12 +32,15 @@ Result = TypeVar("Result")
 Write = Callable[[Session], Result]
 
 _BATCH: Final = 500
+_LINGER_S: Final = 0.02
+"""So long a write that nobody waits for may wait for others: a transaction costs more than a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Queued(Generic[Result]):
     write: Write[Result]
     future: Future[Result]
+    awaited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,9 @@ class Database:
         self._writer.join()
         self._engine.dispose()
 
-    def post(self, write: Write[Result]) -> Future[Result]:
-        """Queue `write`; the future is done when it is committed. StoreError after `close`.
+    def post(self, write: Write[Result], *, awaited: bool = False) -> Future[Result]:
+        """Queue `write`; the future is done when it is committed: at once where it is `awaited`, else soon. StoreError
+        after `close`.
 
         It may be called again, where the first time came to nothing: it makes its rows itself, and changes nothing but
         its session.
@@ -112,12 +116,12 @@ class Database:
         with self._closing:
             if self._closed:
                 raise StoreError(f"{self.name} is closed: nothing more can be noted in it")
-            self._queue.put(_Queued(write, future))
+            self._queue.put(_Queued(write, future, awaited))
         return future
 
     async def write(self, write: Write[Result]) -> Result:
         """Run `write` in the writer's transaction; returns when it is on disk. Raises StoreError."""
-        return await asyncio.wrap_future(self.post(write))
+        return await asyncio.wrap_future(self.post(write, awaited=True))
 
     async def read(self, read: Callable[[Session], Result]) -> Result:
         """Run `read` in a session of its own, in a thread. Raises StoreError."""
@@ -139,13 +143,7 @@ class Database:
     def _write_all(self) -> None:
         ended = False
         while not ended and (first := self._queue.get()) is not None:
-            batch = [first]
-            while len(batch) < _BATCH and not self._queue.empty():
-                more = self._queue.get()
-                if more is None:
-                    ended = True
-                    break
-                batch.append(more)
+            batch, ended = self._gathered(first)
             # What nobody waits for any more is left out; from here on nobody can take his write back.
             if wanted := [one for one in batch if one.future.set_running_or_notify_cancel()]:
                 self._commit(wanted)
@@ -153,6 +151,21 @@ class Database:
             # What stays behind of a writer is swept up by the next one: no reason to fail.
             with contextlib.suppress(DBAPIError), Session(self._writing) as session, session.begin():
                 self._backend.leave(session, self._id)
+
+    def _gathered(self, first: _Queued[Any]) -> tuple[list[_Queued[Any]], bool]:
+        """What is queued by now, or until somebody waits for it; and whether that was the last."""
+        batch, until = [first], time.monotonic() + _LINGER_S
+        awaited = first.awaited
+        while len(batch) < _BATCH:
+            try:
+                more = self._queue.get(timeout=0.0 if awaited else max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if more is None:
+                return batch, True
+            batch.append(more)
+            awaited = awaited or more.awaited
+        return batch, False
 
     def _commit(self, batch: Sequence[_Queued[Any]]) -> None:
         self._batches += 1

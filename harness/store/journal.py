@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, cast
 
-from sqlmodel import Session
+from sqlalchemy import and_, bindparam, insert, select, update
+from sqlmodel import Session, col
 
 from harness.store.claims import Claims, LeaseLost
 from harness.store.database import Database
@@ -27,6 +28,17 @@ _COUNTED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_t
 _KNOWN = ("iterations", "sandbox", "branch", "commit", "verdict", "submission", "environment")
 _FOLDED = ("agent.state", "agent.nudged", "model.call", "verdict")
 """The kinds of events that change the agent's row."""
+# Not as objects of a session: those cost several times what is written.
+_EVENT = insert(EventRow)
+_THIS = and_(col(AgentRow.run) == bindparam("of_run"), col(AgentRow.ticket) == bindparam("of_ticket"))
+_STATE = select(col(AgentRow.state), col(AgentRow.started_at)).where(_THIS).with_for_update()
+_ROW = update(AgentRow).where(_THIS)
+_CALLED = _ROW.values(
+    model_calls=AgentRow.model_calls + 1,
+    **{name: getattr(AgentRow, name) + bindparam(f"more_{name}") for name in _COUNTED},
+)
+_NUDGED = _ROW.values(nudges=AgentRow.nudges + 1)
+_JUDGED = _ROW.values(failed_verdicts=AgentRow.failed_verdicts + bindparam("more"))
 
 
 class IllegalMove(RuntimeError):
@@ -92,54 +104,38 @@ class StoreJournal:
 
     def _append(self, session: Session, event: Event) -> bool:
         """Note the event; False where it says what is known."""
-        row = None
         if event.ticket is not None:
             if self._claims is not None:
-                row = self._claims.fence(session, event.ticket)
-            elif event.kind in _FOLDED:
-                row = session.get(AgentRow, (event.run, event.ticket), with_for_update=True)
-        return _note(session, event, row if event.kind in _FOLDED else None)
+                self._claims.fence(session, event.ticket)
+            if event.kind in _FOLDED and not _fold(session, event, event.ticket):
+                return False
+        row = {"run": event.run, "ticket": event.ticket, "kind": event.kind, "at": event.at}
+        data = json.dumps(event.data, separators=(",", ":"), ensure_ascii=False)
+        session.connection().execute(_EVENT, {**row, "data": data})
+        return True
 
 
-def _note(session: Session, event: Event, row: AgentRow | None) -> bool:
-    if row is not None and is_final(row.state) and row.state == event.data.get("state"):
-        return False
-    session.add(
-        EventRow(
-            run=event.run,
-            ticket=event.ticket,
-            kind=event.kind,
-            at=event.at,
-            data=json.dumps(event.data, separators=(",", ":"), ensure_ascii=False),
-        )
-    )
-    if row is not None:
-        _fold(row, event)
-        session.add(row)
-    return True
-
-
-def _fold(row: AgentRow, event: Event) -> None:
-    data = event.data
+def _fold(session: Session, event: Event, ticket: str) -> bool:
+    """Change the agent's row as the event says; False where it says what is known."""
+    data, this = event.data, {"of_run": event.run, "of_ticket": ticket}
+    connection = session.connection()
     if event.kind == "model.call":
-        row.model_calls += 1
-        for name in _COUNTED:
-            setattr(row, name, getattr(row, name) + (data.get(name) or 0))
-        return
-    if event.kind == "agent.nudged":
-        row.nudges += 1
-        return
-    if event.kind == "verdict":
-        row.failed_verdicts += data["conclusion"] == "failed"
-        return
-    old, state = cast(AgentState, row.state), cast(AgentState, data["state"])
-    if not may_move(old, state):
-        raise IllegalMove(row.ticket, old, state)
-    row.state, row.reason = state, data.get("reason", "")
-    for name in _KNOWN:
-        if name in data:
-            setattr(row, name, data[name])
-    if row.started_at is None and state != "queued":
-        row.started_at = event.at
-    if is_final(state):
-        row.ended_at, row.holder, row.lease_ends, row.wish = event.at, None, None, ""
+        connection.execute(_CALLED, {**this, **{f"more_{name}": data.get(name) or 0 for name in _COUNTED}})
+    elif event.kind == "agent.nudged":
+        connection.execute(_NUDGED, this)
+    elif event.kind == "verdict":
+        connection.execute(_JUDGED, {**this, "more": int(data["conclusion"] == "failed")})
+    elif (found := connection.execute(_STATE, this).first()) is not None:
+        old, state = cast(AgentState, found.state), cast(AgentState, data["state"])
+        if is_final(old) and old == state:
+            return False
+        if not may_move(old, state):
+            raise IllegalMove(ticket, old, state)
+        values: dict[str, Any] = {"state": state, "reason": data.get("reason", "")}
+        values |= {name: data[name] for name in _KNOWN if name in data}
+        if found.started_at is None and state != "queued":
+            values["started_at"] = event.at
+        if is_final(state):
+            values |= {"ended_at": event.at, "holder": None, "lease_ends": None, "wish": ""}
+        connection.execute(_ROW.values(values), this)
+    return True
