@@ -26,7 +26,7 @@ for _ in 1 2 3 4; do
 done >/dev/null 2>&1
 rm -rf "$2"
 """
-_OPTIONS: Final = "-c fsync=off -c full_page_writes=off -c max_connections=60 -c shared_buffers=16MB"
+FAST: Final = "-c fsync=off -c full_page_writes=off -c max_connections=60 -c shared_buffers=16MB"
 
 
 def programs() -> Path | None:
@@ -40,8 +40,8 @@ def programs() -> Path | None:
 class Server:
     """One running server. `stop` and `start` as often as a test likes; its databases stay."""
 
-    def __init__(self, bin_folder: Path, home: Path, port: int, user: dict[str, Any]) -> None:
-        self._bin, self._home, self._user = bin_folder, home, user
+    def __init__(self, bin_folder: Path, home: Path, port: int, user: dict[str, Any], options: str) -> None:
+        self._bin, self._home, self._user, self._options = bin_folder, home, user, options
         self.port = port
 
     def url(self, database: str, *, port: int | None = None) -> str:
@@ -49,7 +49,7 @@ class Server:
         return f"postgresql+psycopg://spurline@127.0.0.1:{port or self.port}/{database}"
 
     def start(self) -> None:
-        options = f"-p {self.port} -k {self._home} -c listen_addresses=127.0.0.1 {_OPTIONS}"
+        options = f"-p {self.port} -k {self._home} -c listen_addresses=127.0.0.1 {self._options}"
         self._run("pg_ctl", "start", "-s", "-w", "-D", "data", "-o", options, "-l", "log")
 
     def stop(self, mode: str = "immediate") -> None:
@@ -83,8 +83,8 @@ class Server:
 
 
 @contextmanager
-def serve(bin_folder: Path) -> Iterator[Server]:
-    """A server with no databases but its own."""
+def serve(bin_folder: Path, *, options: str = FAST) -> Iterator[Server]:
+    """A server with no databases but its own; as it is, none that would survive a loss of power."""
     home = Path(tempfile.mkdtemp(prefix="spurline-postgres-"))
     user = _somebody(home)
     watch = subprocess.Popen(
@@ -95,7 +95,7 @@ def serve(bin_folder: Path) -> Iterator[Server]:
         **user,
     )
     try:
-        server = Server(bin_folder, home, _free_port(), user)
+        server = Server(bin_folder, home, _free_port(), user, options)
         server.initialise()
         server.start()
         yield server

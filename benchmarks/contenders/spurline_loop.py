@@ -1,0 +1,180 @@
+"""Spurline: its supervisor, loop, store, checkpoints and agent. Only what needs a system of services does nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from lap import Lap, Watch, told
+
+from graphs.loop import build_loop
+from graphs.ports import Ports, Verdict, Work
+from harness.agents.factory import build_agent
+from harness.engine.breakers import Breaker
+from harness.engine.budget import Budget, Caps
+from harness.engine.limits import Limits
+from harness.engine.model_limits import ModelLimits
+from harness.engine.supervisor import Supervisor
+from harness.engine.throttle import ThrottledValidator, TrackedWorkspaces
+from harness.settings import AgentSettings
+from harness.store.checkpoints import open_checkpoints
+from harness.store.claims import Claims
+from harness.store.database import Database
+from harness.store.documents import Messages
+from harness.store.journal import StoreJournal
+from harness.store.runs import Runs
+from harness.store.tables import RunRow
+from sandbox.driver import Cursor, Driver
+from tasks.ticket import Ticket
+
+RUN = "r1"
+BASE = "b" * 40
+
+
+class Hollow:
+    """Workspaces, validator, submitter and driver of a project without services."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
+        name = f"{run}-{ticket.id}"
+        return Work(run, ticket, f"spurline/{run}/{ticket.id}", BASE, str(self._folder), name, attempt)
+
+    async def commit(self, work: Work, message: str) -> str | None:
+        return work.ticket.id.encode().hex().ljust(40, "0")
+
+    async def tree(self, commit: str) -> str:
+        return commit
+
+    async def release(self, work: Work) -> None:
+        return None
+
+    async def static(self, work: Work, commit: str) -> str | None:
+        return None
+
+    async def instantiate(self, work: Work, commit: str) -> Verdict | None:
+        return None
+
+    async def validate(self, work: Work, commit: str, iteration: int) -> Verdict:
+        return Verdict(f"v-{work.ticket.id}", "verified", "nothing to judge", None)
+
+    async def submit(self, work: Work, commit: str, verdict: str) -> str:
+        return f"branch {work.branch}"
+
+    async def cursor(self) -> Cursor:
+        return Cursor(0.0, 0, 0)
+
+    async def hold(self, *, lease_s: float) -> None:
+        return None
+
+    async def renew(self, name: str, *, ttl_s: float) -> None:
+        return None
+
+
+async def main(lap: Lap) -> None:
+    tickets = tuple(Ticket(id=name, title="read one file", body="Read what is there.") for name in lap.tickets)
+    row = RunRow(
+        id=RUN,
+        project="bench",
+        base=BASE,
+        state="running",
+        settings_digest="",
+        settings="{}",
+        spurline="",
+        tickets=len(tickets),
+        started_at=time.time(),
+    )
+    worktree = lap.folder / "worktree"
+    worktree.mkdir()
+    (worktree / "one.txt").write_text("one\n")
+    hollow = Hollow(worktree)
+    async with Database(lap.folder / "spurline.db") as database:
+        await Runs(database).begin(row, tickets)
+        claims = Claims(database, RUN)
+        await claims.begin()
+        await _work(lap, tickets, hollow, database, claims)
+
+
+async def _work(lap: Lap, tickets: tuple[Ticket, ...], hollow: Hollow, database: Database, claims: Claims) -> None:
+    journal = StoreJournal(database, RUN, claims=claims)
+    supervisor: Supervisor
+    calls = ModelLimits(
+        Budget(run=Caps(), ticket=Caps()),
+        model_calls=lap.agents,
+        priority=lambda ticket: -supervisor.urgency(ticket),
+        before_call=lambda ticket: supervisor.admit_call(ticket),
+        waited=lambda ticket, seconds: journal.emit(
+            "agent.waited", ticket, {"for": "model_calls", "seconds": round(seconds, 3)}
+        ),
+    )
+    limits = Limits(
+        {"agents": lap.agents, "model_calls": lap.agents, "sandboxes": 16, "deletions": 16, "forks": 8, "checks": 8},
+        calls=calls,
+        ticket_s=3600.0,
+        urgency=lambda ticket: supervisor.urgency(ticket),
+        waited=lambda ticket, gate, seconds: journal.emit(
+            "agent.waited", ticket, {"for": gate, "seconds": round(seconds, 3)}
+        ),
+    )
+    workspaces, driver = TrackedWorkspaces(hollow), cast(Driver, hollow)
+    agent = build_agent(
+        AgentSettings(kind="rehearsal"),
+        driver=driver,
+        meter=calls,
+        journal=journal,
+        transcripts=lap.folder / "transcripts",
+        repo_root=lap.folder,
+        state=lap.folder / "state",
+        entry="gateway",
+        diagnostics=_no_diagnostics,
+        base_url=lap.url,
+    )
+    async with agent as working, open_checkpoints(lap.folder / "checkpoints.db") as saver:
+        supervisor = Supervisor(
+            run=RUN,
+            loop=build_loop(saver),
+            ports=Ports(
+                workspaces=workspaces,
+                agent=working,
+                validator=ThrottledValidator(hollow, limits.gates["checks"]),
+                submitter=hollow,
+                journal=journal,
+                messages=Messages(database),
+                tickets={ticket.id: ticket for ticket in tickets},
+            ),
+            claims=claims,
+            workspaces=workspaces,
+            driver=driver,
+            limits=limits,
+            breakers={"baseline": Breaker("baseline", _told), "model": Breaker("model", _told)},
+            on_crash=lambda ticket, trace: print(ticket, trace, file=sys.stderr),
+        )
+        journal.listen(_heed(supervisor))
+        watch = Watch()
+        endings = await supervisor.work(tickets)
+        watch.stop(sum(ending.state == "verified" for ending in endings))
+
+
+def _heed(supervisor: Supervisor) -> Callable[[Any], None]:
+    def heed(event: Any) -> None:
+        if event.kind == "agent.state" and event.ticket is not None:
+            supervisor.noted(event.ticket, event.data["state"], event.data.get("iterations"))
+
+    return heed
+
+
+def _told(name: str, reason: str | None, seconds: float) -> None:
+    print(f"{name}: {reason}", file=sys.stderr)
+
+
+async def _no_diagnostics(work: Work) -> str:
+    return ""
+
+
+if __name__ == "__main__":
+    asyncio.run(main(told()))
