@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.runtime.connections import Narrator, baseline_of, connected, opened_store, project_at
+from harness.runtime.open_files import allow_open_files
 from harness.runtime.recordings import record_run, refuse_existing
 from harness.settings import Project, Settings
 from tasks.errors import CheckoutError, EnvironmentFault, UsageError
@@ -242,6 +243,8 @@ class _Place:
 
         project, row = self.project, self.row
         async with AsyncExitStack() as stack:
+            at_once = own_agents or self.options.agents or project.settings.limits.agents
+            allow_open_files(min(at_once, len(self.backlog)))
             driver = await stack.enter_async_context(connected(project))
             claims = Claims(self.database, row.id, leads=leads)
             await claims.refuse()
