@@ -1,0 +1,174 @@
+"""What the screen asks of whoever knows the run. `harness` fulfils it over the store; tests do it out of memory.
+
+All texts may come from agents, services and tickets: they are values here, and made plain where they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from tasks.events import Event
+
+LIMITS: Final = ("agents", "model_calls", "sandboxes", "forks", "checks", "deletions")
+"""What can be limited while a run goes on."""
+PAGES: Final = ("timeline", "conversation", "change", "proof", "logs")
+"""What can be read about one agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent as it is. Times are seconds since the epoch, 0 where they are not known."""
+
+    ticket: str
+    title: str = ""
+    state: str = "queued"
+    reason: str = ""
+    wish: str = ""
+    """What the user wants of it: nothing, `paused` or `cancelled`."""
+    attempt: int = 1
+    iteration: int = 0
+    doing: str = ""
+    verdict: str = ""
+    """What the last verdict concluded; empty before the first one."""
+    cost_usd: float = 0.0
+    model_calls: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+    since: float = 0.0
+    """When it came into its state."""
+    heard: float = 0.0
+    """When it was last heard of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The run that is looked at."""
+
+    id: str
+    project: str
+    state: str
+    """`running`, `interrupted`, `finished` or `cancelled`."""
+    began: float
+    ended: float = 0.0
+    wish: str = ""
+    worked_on: bool = False
+    """Whether a process works on it."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Those of `LIMITS` that are known."""
+    budget_usd: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended for good."""
+        return self.state in ("finished", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The run and its agents, in the backlog's order, in one moment; `recent` are the events that came last before it,
+    oldest first."""
+
+    run: Run
+    agents: tuple[Agent, ...]
+    recent: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What came since it was asked last. `stale`: something changed that no event tells, so take a snapshot anew."""
+
+    run: Run
+    events: tuple[Event, ...]
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One piece of an agent's conversation."""
+
+    at: float
+    who: Literal["ticket", "agent", "tool", "result"]
+    text: str
+    name: str = ""
+    """Of a tool: what it is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a verdict: what it said of the baseline and in the sandbox."""
+
+    name: str
+    own: bool
+    """Whether it is the ticket's, not the repository's."""
+    baseline: str
+    sandbox: str
+    baseline_detail: str = ""
+    detail: str = ""
+    flaky: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What validation concluded, with its evidence."""
+
+    id: str
+    conclusion: str
+    reason: str
+    commit: str
+    checks: tuple[Check, ...] = ()
+    forks: tuple[tuple[str, int, int], ...] = ()
+    """Service, generation, and how many hops prove that it served."""
+    notes: tuple[str, ...] = ()
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One ticket. Facts and events are always there, the rest where it was asked for."""
+
+    ticket: str
+    facts: tuple[tuple[str, str], ...]
+    """Branch, commit, sandbox, submission and the like: names and values, in the order in which they are shown."""
+    events: tuple[Event, ...]
+    said: tuple[Said, ...] = ()
+    """The newest part of the conversation, oldest first."""
+    verdict: Verdict | None = None
+    diff: str = ""
+    """In git's own form, of the last commit against the base; empty before the first one."""
+    logs: tuple[tuple[float, str, str], ...] = ()
+    """Moment, service and line of its forks, while its sandbox lives."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What could not be read, and why."""
+
+
+class Feed(Protocol):
+    """One run. Every method raises SpurlineError where it cannot do its work; the next call may."""
+
+    async def snapshot(self) -> Snapshot:
+        """The run as it is now; `news` goes on from here."""
+
+    async def news(self) -> News:
+        """What happened since the last call, or the snapshot. Cheap enough for four times a second."""
+
+    async def story(self) -> tuple[Event, ...]:
+        """All events from which a fleet can be made, oldest first."""
+
+    async def detail(self, ticket: str, page: str) -> Detail:
+        """What one of `PAGES` shows of a ticket."""
+
+    async def pause(self, tickets: Sequence[str]) -> str:
+        """Let these tickets (none: the run) stop at their next step. What was done, in a sentence."""
+
+    async def resume(self, tickets: Sequence[str]) -> str:
+        """Take a pause back. What was done, in a sentence."""
+
+    async def cancel(self, tickets: Sequence[str]) -> str:
+        """End them now and for good. What was done, in a sentence."""
+
+    async def retry(self, tickets: Sequence[str]) -> str:
+        """Queue them again, who ended without being verified. What was done, in a sentence."""
+
+    async def limit(self, limits: Mapping[str, int]) -> str:
+        """Change some of `LIMITS`. What was done, in a sentence."""

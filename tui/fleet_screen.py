@@ -1,0 +1,170 @@
+"""The fleet: every agent of the run in one view."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Protocol
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
+
+from tui.acting import named
+from tui.agents import AgentList
+from tui.filtering import VIEWS, matching
+from tui.fleet import orders
+from tui.head import headline, limits, totals
+from tui.scrubber import Scrubber
+from tui.strip import FleetStrip
+from tui.view import View
+
+ACTIONS: Final = [
+    Binding("p", "app.act('pause')", "Pause", id="act.pause"),
+    Binding("r", "app.act('resume')", "Resume", id="act.resume"),
+    Binding("x", "app.act('cancel')", "Cancel", id="act.cancel"),
+    Binding("R", "app.act('retry')", "Retry", show=False, id="act.retry"),
+]
+"""What can be done to agents, on every screen that shows some."""
+
+
+class Choosing(Protocol):
+    """A screen on which agents are chosen."""
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The tickets that an action is about; none stand for no agent."""
+
+    def show(self, view: View) -> None:
+        """Draw a moment."""
+
+
+class FleetScreen(Screen[None]):
+    """The strip, the list, and what limits the run. Implements Choosing."""
+
+    DEFAULT_CSS = """
+FleetScreen {
+    & > .line { height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis; }
+    & > #limits { color: $foreground-muted; }
+    & > #status { display: none; color: $text-warning; }
+    & > #filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
+    &.-short > #limits, &.-short > #totals, &.-short > Footer { display: none; }
+}
+"""
+    BINDINGS: ClassVar = [
+        *ACTIONS,
+        Binding("slash", "filter", "Filter", id="fleet.filter"),
+        Binding("s", "order", "Sort", show=False, id="fleet.sort"),
+        Binding("l", "app.limits", "Limits", show=False, id="act.limits"),
+        Binding("t", "app.replay", "Replay", id="fleet.replay"),
+        *(Binding(str(n), f"view('{name}')", f"Show {name}", show=False) for n, name in enumerate(VIEWS, 1)),
+        Binding("escape", "leave", "Clear filter, marks or replay", show=False, id="fleet.leave"),
+        Binding("P", "app.act_all('pause')", "Pause the whole run", show=False, id="act.pause-all"),
+        Binding("U", "app.act_all('resume')", "Let the whole run go on", show=False, id="act.resume-all"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._view: View | None = None
+        self._shown, self._order, self._filter = "all", "attention", ""
+
+    def compose(self) -> ComposeResult:
+        yield Static("reading the run …", id="head", classes="line", markup=False)
+        yield Static(id="limits", classes="line", markup=False)
+        yield FleetStrip()
+        yield Static(id="totals", classes="line", markup=False)
+        yield AgentList()
+        yield Static(id="status", classes="line", markup=False)
+        yield Scrubber(markup=False)
+        yield Input(placeholder="words, state:failed, !word", id="filter", compact=True)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.query_one(AgentList).focus()
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        return self.query_one(AgentList).chosen
+
+    def show(self, view: View) -> None:
+        self._view = view
+        fleet, run, now = view.fleet, view.run, view.now
+        agents = list(fleet.agents.values())
+        self._line("#head", headline(fleet, run, now, replayed=view.player is not None))
+        self._line("#limits", said := limits(fleet, run, now))
+        self.query_one("#limits").display = bool(said)
+        self._line("#totals", totals(fleet))
+        self.query_one(FleetStrip).show(agents, now)
+        fits, typed = VIEWS[self._shown], matching(self._filter)
+        found = [agent for agent in agents if fits(agent, now) and typed(agent, now)]
+        self.query_one(AgentList).show(sorted(found, key=orders(now)[self._order]), now)
+        self.query_one(Scrubber).show(view.player)
+        self._status(len(found), len(agents), view.trouble)
+
+    def _status(self, found: int, total: int, trouble: str) -> None:
+        marks = self.query_one(AgentList).marks
+        said = [
+            trouble,
+            f"{found} of {total} shown" if found < total else "",
+            f"view: {self._shown}" if self._shown != "all" else "",
+            f"filter: {self._filter}" if self._filter else "",
+            f"sorted by {self._order}" if self._order != "attention" else "",
+            f"marked: {named(sorted(marks))}" if marks else "",
+        ]
+        text = " · ".join(one for one in said if one)
+        self.query_one("#status").display = bool(text)
+        self._line("#status", Text(text, no_wrap=True, overflow="ellipsis"))
+
+    def trouble(self, why: str) -> None:
+        """Say why there is nothing to show yet."""
+        self._line("#head", Text(why, no_wrap=True, overflow="ellipsis"))
+
+    def _line(self, which: str, text: Text) -> None:
+        self.query_one(which, Static).update(text)
+
+    def _again(self) -> None:
+        if self._view is not None:
+            self.show(self._view)
+
+    def action_filter(self) -> None:
+        box = self.query_one("#filter", Input)
+        box.display = True
+        # At once: what is typed next is meant for it.
+        self.set_focus(box)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._filter = event.value.strip()
+        self._again()
+
+    def on_input_submitted(self) -> None:
+        self._close_filter()
+
+    def _close_filter(self) -> None:
+        self.query_one("#filter").display = False
+        self.query_one(AgentList).focus()
+
+    def action_leave(self) -> None:
+        """Take back one thing: the filter, the marks, the view, the replay."""
+        box, rows = self.query_one("#filter", Input), self.query_one(AgentList)
+        if self._filter or box.display:
+            box.value = ""
+            self._close_filter()
+        elif rows.marks:
+            rows.mark(frozenset())
+        elif self._shown != "all":
+            self._shown = "all"
+        elif self._view is not None and self._view.player is not None:
+            self.app.call_next(self.app.run_action, "replay")
+        self._again()
+
+    def action_order(self) -> None:
+        names = list(orders(0.0))
+        self._order = names[(names.index(self._order) + 1) % len(names)]
+        self._again()
+
+    def action_view(self, name: str) -> None:
+        self._shown = name
+        self._again()
+
+    def on_agent_list_marked(self) -> None:
+        self._again()

@@ -1,0 +1,23 @@
+"""The screen on a terminal, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Final
+
+from tui.app import SpurlineApp
+from tui.feed import Feed
+
+INTERRUPTED: Final = 130
+"""The exit code of who was terminated."""
+
+
+async def run_screen(feed: Feed, *, at: float | None = None) -> int:
+    """Show the run until the user leaves; the exit code. Terminated, it leaves the terminal as it was."""
+    app = SpurlineApp(feed, at=at)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, lambda: app.exit(return_code=INTERRUPTED))
+    await app.run_async()
+    return app.return_code or 0
