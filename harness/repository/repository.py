@@ -94,6 +94,11 @@ class Repository:
         parts = words.decode(errors="surrogateescape").split("\0")
         return tuple(Change(path, _KINDS[kind[0]]) for kind, path in zip(parts[::2], parts[1::2], strict=False))
 
+    async def diff(self, base: str, commit: str) -> str:
+        """What differs between two commits, as git shows it: no colours, and nobody's own program asked."""
+        words = await self.git.own("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--stat", "-p", base, commit)
+        return words.decode(errors="replace")
+
     async def files(self, commit: str) -> tuple[str, ...]:
         """Every path of the commit."""
         words = await self.git.own("ls-tree", "-r", "-z", "--name-only", commit)

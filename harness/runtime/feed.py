@@ -1,0 +1,235 @@
+"""The screen's feed over the store: it only reads, holds no lock and no transaction, and acts as `spurline runs` does.
+
+On PostgreSQL an event can become visible after one with a higher number, so each look reads a little of what was read
+before, and passes over what is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from harness.settings import Project
+from tasks.errors import UsageError
+from tasks.events import Event, EventKind
+from tasks.states import is_final
+from tui.feed import LIMITS, Agent, Detail, News, Run, Snapshot
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+    from harness.store.database import Database
+    from harness.store.tables import AgentRow, RunRow
+
+_PATIENCE_S: Final = 1.0
+"""A screen says that the database is gone; it does not wait for it in silence."""
+_OVERLAP: Final = 500
+"""As many as one writer commits at once."""
+_RECENT: Final = 4000
+_MOST: Final = 20_000
+STORY: Final = (
+    "run.started",
+    "run.resumed",
+    "run.interrupted",
+    "run.finished",
+    "fleet.held",
+    "fleet.free",
+    "agent.state",
+    "agent.activity",
+    "agent.waited",
+    "agent.fault",
+    "model.call",
+    "fork.ready",
+    "check.started",
+    "verdict",
+)
+"""The kinds of events from which a fleet can be made."""
+
+Numbered = tuple[int, Event]
+
+
+@asynccontextmanager
+async def opened_feed(project: Project, name: str) -> AsyncIterator[StoreFeed]:
+    """The feed of the run that `name` means (see `Runs.find`). Raises UsageError, StoreError."""
+    from harness.runtime.connections import store_place
+    from harness.store.database import Database
+    from harness.store.runs import Runs
+
+    async with Database(store_place(project, "spurline.db"), patience_s=_PATIENCE_S) as database:
+        row = await Runs(database).find(name)
+        yield StoreFeed(project, database, row.id)
+
+
+class StoreFeed:
+    """One run in the store. Implements tui.feed.Feed."""
+
+    def __init__(self, project: Project, database: Database, run: str) -> None:
+        self._project, self._database, self.run = project, database, run
+        self._last, self._known = 0, frozenset[int]()
+        self._revision, self._limits = 0, dict[str, int]()
+
+    async def snapshot(self) -> Snapshot:
+        # One transaction: what these events say is in the rows, and what comes after is news.
+        row, agents, verdicts, limits, found = await self._database.read(self._all)
+        self._last, self._known, self._revision = 0, frozenset(), row.revision
+        self._limits = limits
+        self._note(found)
+        begun = tuple(_agent(one, verdicts.get(one.ticket, "")) for one in agents)
+        return Snapshot(await self._run(row), begun, tuple(event for _, event in found))
+
+    async def news(self) -> News:
+        row, found = await self._database.read(self._since)
+        fresh = [one for one in found if one[0] not in self._known]
+        self._note(found)
+        for _, event in fresh:
+            if event.kind == "run.limits":
+                self._limits = {**self._limits, **_limits(event.data)}
+        stale, self._revision = row.revision != self._revision, row.revision
+        return News(await self._run(row), tuple(event for _, event in fresh), stale)
+
+    async def story(self) -> tuple[Event, ...]:
+        from harness.store.runs import Runs
+
+        return await Runs(self._database).events(self.run, kinds=STORY)
+
+    async def detail(self, ticket: str, page: str) -> Detail:
+        from harness.runtime.particulars import particulars
+
+        return await particulars(self._project, self._database, self.run, ticket, page)
+
+    async def pause(self, tickets: Sequence[str]) -> str:
+        return await self._wish("paused", tickets, "to be paused")
+
+    async def resume(self, tickets: Sequence[str]) -> str:
+        return await self._wish("", tickets, "to go on")
+
+    async def cancel(self, tickets: Sequence[str]) -> str:
+        from harness.runtime.abandonment import abandon_run
+
+        _, concerned, pid = await abandon_run(self._project, self.run, tuple(tickets))
+        return f"{_tickets(concerned)} {'cancelled' if pid is None else 'to be cancelled'}"
+
+    async def retry(self, tickets: Sequence[str]) -> str:
+        from harness.store.runs import Runs
+
+        again = await Runs(self._database).retry(self.run, tickets)
+        return f"{_tickets(len(again))} queued again{await self._left_alone()}"
+
+    async def limit(self, limits: Mapping[str, int]) -> str:
+        from harness.store.runs import Runs
+
+        await Runs(self._database).limit(self.run, limits)
+        return ", ".join(f"{name} {most}" for name, most in limits.items())
+
+    async def _wish(self, wish: str, tickets: Sequence[str], what: str) -> str:
+        from harness.store.runs import Runs
+
+        concerned = await Runs(self._database).wish(self.run, wish, tickets)
+        return f"{_tickets(concerned)} {what}{await self._left_alone()}"
+
+    async def _left_alone(self) -> str:
+        """What must be said where nobody works on the run."""
+        from harness.store.claims import Claims
+
+        others = await Claims(self._database, self.run).others()
+        return "" if others else f"; nobody works on the run: `spurline runs resume {self.run}` takes it up"
+
+    async def _run(self, row: RunRow) -> Run:
+        from harness.store.claims import Claims
+
+        alive = bool(await Claims(self._database, self.run).others())
+        settings = json.loads(row.settings).get("limits")
+        said = settings if isinstance(settings, dict) else {}
+        budget = said.get("budget_usd")
+        return Run(
+            id=row.id,
+            project=row.project,
+            # One whose process was killed could not say that it was interrupted.
+            state="interrupted" if row.state == "running" and not alive else row.state,
+            began=row.started_at,
+            ended=row.ended_at or 0.0,
+            wish=row.wish,
+            worked_on=alive,
+            limits={**_limits(said), **self._limits, **_limits(json.loads(row.limits))},
+            budget_usd=float(budget) if isinstance(budget, int | float) else None,
+        )
+
+    def _note(self, found: Sequence[Numbered]) -> None:
+        """Know these events; those that lie too far back to come again are forgotten."""
+        self._last = max([self._last, *(seq for seq, _ in found)])
+        numbers = self._known.union(seq for seq, _ in found)
+        self._known = frozenset(seq for seq in numbers if seq > self._last - _OVERLAP)
+
+    def _all(
+        self, session: Session
+    ) -> tuple[RunRow, Sequence[AgentRow], dict[str, str], dict[str, int], list[Numbered]]:
+        from sqlmodel import col, select
+
+        from harness.store.tables import AgentRow, EventRow, VerdictRow
+
+        row = self._row(session)
+        agents = session.exec(select(AgentRow).where(AgentRow.run == self.run).order_by(col(AgentRow.place))).all()
+        pairs = select(VerdictRow.ticket, VerdictRow.conclusion).where(VerdictRow.run == self.run)
+        verdicts = dict(session.exec(pairs.order_by(col(VerdictRow.at))).all())
+        said = select(EventRow.data).where(EventRow.run == self.run, EventRow.kind == "run.limits")
+        last = session.exec(said.order_by(col(EventRow.seq).desc()).limit(1)).first()
+        recent = _events(session, self.run, newest=_RECENT)
+        return row, agents, verdicts, _limits(json.loads(last)) if last else {}, recent
+
+    def _since(self, session: Session) -> tuple[RunRow, list[Numbered]]:
+        return self._row(session), _events(session, self.run, after=self._last - _OVERLAP)
+
+    def _row(self, session: Session) -> RunRow:
+        from harness.store.tables import RunRow
+
+        row = session.get(RunRow, self.run)
+        if row is None:
+            raise UsageError(f"run {self.run} is no longer in the store", hint="`spurline runs list` shows what is")
+        return row
+
+
+def _events(session: Session, run: str, *, after: int = 0, newest: int | None = None) -> list[Numbered]:
+    """Events of the run, oldest first: those after a number, or the newest ones."""
+    from sqlmodel import col, select
+
+    from harness.store.tables import EventRow
+
+    columns = (col(EventRow.seq), col(EventRow.kind), col(EventRow.ticket), col(EventRow.data), col(EventRow.at))
+    query = select(*columns).where(EventRow.run == run)  # type: ignore[call-overload]  # SQLModel types at most four columns
+    if newest is not None:
+        rows = list(session.exec(query.order_by(col(EventRow.seq).desc()).limit(newest)))[::-1]
+    else:
+        rows = list(session.exec(query.where(col(EventRow.seq) > after).order_by(col(EventRow.seq)).limit(_MOST)))
+    return [(seq, Event(cast(EventKind, kind), run, of, _mapping(data), at)) for seq, kind, of, data, at in rows]
+
+
+def _agent(row: AgentRow, verdict: str) -> Agent:
+    return Agent(
+        ticket=row.ticket,
+        title=row.title,
+        state=row.state,
+        reason=row.reason,
+        wish="" if is_final(row.state) else row.wish,
+        attempt=row.attempt,
+        iteration=row.iterations,
+        verdict=verdict,
+        cost_usd=row.cost_usd,
+        model_calls=row.model_calls,
+        began=row.started_at or 0.0,
+        ended=row.ended_at or 0.0,
+    )
+
+
+def _limits(said: Mapping[str, Any]) -> dict[str, int]:
+    return {name: said[name] for name in LIMITS if isinstance(said.get(name), int)}
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}
+
+
+def _tickets(count: int) -> str:
+    return "1 ticket" if count == 1 else f"{count} tickets"

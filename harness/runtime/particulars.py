@@ -1,0 +1,173 @@
+"""One ticket, for the screen: out of the store, the transcript, git, and the sandbox while it lives. Only what the page
+needs is read: a look at a busy machine must not cost the run anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from graphs.ports import attempt_name
+from harness.settings import Project
+from tasks.errors import SpurlineError, UsageError
+from tasks.text import capped
+from tui.feed import Check, Detail, Said, Verdict
+
+if TYPE_CHECKING:
+    from harness.agents.transcript import Entry
+    from harness.store.database import Database
+    from harness.store.tables import AgentRow
+
+_SAID: Final = 300
+"""Pieces of a conversation."""
+_PIECE: Final = 4_000
+_DIFF: Final = 200_000
+_LOG_LINES: Final = 500
+
+
+async def particulars(project: Project, database: Database, run: str, ticket: str, page: str) -> Detail:
+    """What a page shows of the ticket. UsageError where the run has no such ticket, StoreError."""
+    from harness.store.runs import Runs
+
+    runs = Runs(database)
+    row, agents = await runs.find(run), {agent.ticket: agent for agent in await runs.agents(run)}
+    if (agent := agents.get(ticket)) is None:
+        raise UsageError(f"run {run} has no ticket {ticket!r}", hint=f"`spurline runs show {run}` lists them")
+    detail = Detail(ticket, _facts(agent), await runs.events(run, ticket))
+    try:
+        match page:
+            case "conversation":
+                name = attempt_name(agent.ticket, agent.attempt)
+                path = project.state / "transcripts" / run / f"{name}.jsonl"
+                return replace(detail, said=await asyncio.to_thread(_conversation, path))
+            case "change":
+                commit = agent.commit or _last(detail.events, "commit.made", "commit")
+                return replace(detail, diff=await _difference(project, row.base, commit))
+            case "proof":
+                verdict = agent.verdict or _last(detail.events, "verdict", "verdict")
+                return replace(detail, verdict=await _verdict(database, verdict))
+            case "logs":
+                return replace(detail, logs=await _logs(project.root, agent.sandbox))
+            case _:
+                return detail
+    except SpurlineError as error:
+        return replace(detail, missing={page: error.message})
+    except OSError as error:
+        return replace(detail, missing={page: error.strerror or str(error)})
+
+
+async def _difference(project: Project, base: str, commit: str) -> str:
+    from harness.repository import Repository
+
+    if not commit:
+        return ""
+    repository = await Repository.open(project.root, settled=False)
+    return capped(await repository.diff(base, commit), _DIFF)
+
+
+async def _logs(root: Path, sandbox: str | None) -> tuple[tuple[float, str, str], ...]:
+    """The last lines of the forks of a sandbox that lives."""
+    from harness.runtime.connections import attached
+
+    async with attached(root) as driver:
+        if driver is None or sandbox is None:
+            return ()
+        living = {one.name: one for one in await driver.list()}.get(sandbox)
+        if living is None:
+            return ()
+        found = [
+            (line.at, service, line.text)
+            for service in living.forks
+            for line in await driver.logs(service, sandbox=sandbox)
+        ]
+        return tuple(sorted(found)[-_LOG_LINES:])
+
+
+def _conversation(path: Path) -> tuple[Said, ...]:
+    from harness.agents.transcript import read
+
+    if not path.exists():
+        return ()
+    return tuple(said for entry in read(path) for said in _pieces(entry))[-_SAID:]
+
+
+def _pieces(entry: Entry) -> list[Said]:
+    found = []
+    for block in entry.content:
+        kind = block.get("type")
+        if kind == "text":
+            who: Any = "agent" if entry.role == "assistant" else "ticket"
+            found.append(Said(entry.at, who, capped(str(block.get("text", "")), _PIECE)))
+        elif kind == "tool_use":
+            found.append(Said(entry.at, "tool", _arguments(block.get("input")), str(block.get("name", ""))))
+        elif kind == "tool_result":
+            found.append(Said(entry.at, "result", capped(_content(block.get("content")), _PIECE)))
+    return found
+
+
+def _arguments(given: Any) -> str:
+    """A tool's arguments, one a line; a single one as it is."""
+    if not isinstance(given, Mapping):
+        return capped(str(given), _PIECE)
+    lines = [f"{name}: {one if isinstance(one, str) else json.dumps(one)}" for name, one in given.items()]
+    return capped("\n".join(lines), _PIECE)
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return str(content or "")
+
+
+def _facts(agent: AgentRow) -> tuple[tuple[str, str], ...]:
+    tokens = agent.input_tokens + agent.cache_read_tokens + agent.cache_write_tokens
+    found = [
+        ("title", agent.title),
+        ("attempt", str(agent.attempt) if agent.attempt > 1 else ""),
+        ("branch", agent.branch or ""),
+        ("commit", agent.commit or ""),
+        ("sandbox", agent.sandbox or ""),
+        ("submission", agent.submission or ""),
+        ("model", f"{agent.model_calls} calls, {tokens:,} tokens in, {agent.output_tokens:,} out"),
+        ("cost", f"{agent.cost_usd:.4f} USD"),
+        ("faults", str(agent.faults) if agent.faults else ""),
+    ]
+    return tuple((name, value) for name, value in found if value)
+
+
+async def _verdict(database: Database, name: str) -> Verdict | None:
+    from harness.store.documents import Verdicts
+
+    if not name:
+        return None
+    document = await Verdicts(database).load(name)
+    return Verdict(
+        id=name,
+        conclusion=str(document["conclusion"]),
+        reason=str(document["reason"]),
+        commit=str(document["commit"]),
+        checks=tuple(
+            Check(
+                name=str(one["name"]),
+                own=bool(one["own"]),
+                baseline=str(one["baseline"]),
+                sandbox=str(one["sandbox"]),
+                baseline_detail=str(one["baseline_detail"]),
+                detail=str(one["detail"]),
+                flaky=bool(one["flaky"]),
+            )
+            for one in document["checks"]
+        ),
+        forks=tuple((str(one["service"]), int(one["generation"] or 0), int(one["hops"])) for one in document["forks"]),
+        notes=tuple(map(str, document["notes"])),
+        evidence=str(document.get("evidence") or ""),
+    )
+
+
+def _last(events: Sequence[Any], kind: str, name: str) -> str:
+    """What the last event of this kind names; empty where there is none."""
+    return next((str(event.data.get(name) or "") for event in reversed(events) if event.kind == kind), "")

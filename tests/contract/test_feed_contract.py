@@ -1,0 +1,229 @@
+"""The screen's feed over both databases: nothing is lost, nothing comes twice, and what is done is done."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete
+from sqlmodel import Session
+
+from harness.runtime.feed import StoreFeed
+from harness.settings import Project, read_project
+from harness.store.claims import Claims
+from harness.store.database import Database
+from harness.store.journal import StoreJournal
+from harness.store.runs import Runs
+from harness.store.tables import AgentRow, EventRow, RunRow
+from tasks.errors import StoreError, UsageError
+from tasks.ticket import Ticket
+from tests.conftest import MakeRepo
+from tui.feed import News
+from tui.fleet import Fleet, fleet_of
+
+RUN = "20260101-000000-abcd"
+SETTINGS = "project: t\nbaseline: {entry: web, services: {web: {command: [a]}}}\n"
+TICKETS = ("users", "orders", "points")
+
+
+@pytest.fixture
+def project(make_repo: MakeRepo) -> Project:
+    return read_project(make_repo({"spurline.yaml": SETTINGS}))
+
+
+@pytest.fixture
+def store(place: Path | str, project: Project, monkeypatch: pytest.MonkeyPatch) -> Path | str:
+    """Where the project has its store: what is opened by the project is the same."""
+    if isinstance(place, Path):
+        return project.state / "spurline.db"
+    monkeypatch.setenv("SPURLINE_STORE", place)
+    return place
+
+
+@pytest.fixture
+async def database(store: Path | str) -> AsyncIterator[Database]:
+    async with Database(store, patience_s=0.2) as opened:
+        await Runs(opened).begin(_run(), [Ticket(id=name, title=f"Mend {name}") for name in TICKETS])
+        yield opened
+
+
+@pytest.fixture
+def feed(database: Database, project: Project) -> StoreFeed:
+    return StoreFeed(project, database, RUN)
+
+
+async def test_a_snapshot_and_its_news_are_all_that_happened(feed: StoreFeed, database: Database) -> None:
+    journal = StoreJournal(database, RUN)
+    await journal.move("users", "preparing")
+    journal.emit("model.call", "users", {"cost_usd": 0.5})
+    await journal.move("users", "generating", data={"iterations": 1})
+    snapshot = await feed.snapshot()
+    fleet = fleet_of(snapshot)
+    assert (snapshot.run.state, snapshot.run.limits, snapshot.run.budget_usd) == ("interrupted", {"agents": 7}, 3.5)
+    assert [agent.ticket for agent in snapshot.agents] == list(TICKETS)
+    assert (fleet.agents["users"].state, fleet.agents["users"].cost_usd) == ("generating", 0.5)
+    for number in range(3):
+        journal.emit("model.call", "users", {"cost_usd": 0.25})
+        await journal.move("orders" if number == 0 else "users", "preparing" if number == 0 else "generating")
+        fleet = fleet.after((await feed.news()).events)
+    assert (await feed.news()).events == ()
+    anew = fleet_of(await feed.snapshot())
+    assert {name: (one.state, one.cost_usd, one.iteration) for name, one in fleet.agents.items()} == {
+        name: (one.state, one.cost_usd, one.iteration) for name, one in anew.agents.items()
+    }
+    assert fleet.agents["users"].cost_usd == pytest.approx(1.25)
+
+
+async def test_an_event_that_becomes_visible_late_is_news_once(feed: StoreFeed, database: Database) -> None:
+    await database.write(lambda session: session.add(_event(12, "second")))
+    await feed.snapshot()
+    await database.write(lambda session: session.add(_event(14, "fourth")))
+    assert _said(await feed.news()) == ["fourth"]
+    await database.write(lambda session: session.add(_event(11, "first")))
+    await database.write(lambda session: session.add(_event(13, "third")))
+    assert _said(await feed.news()) == ["first", "third"]
+    assert _said(await feed.news()) == []
+
+
+async def test_limits_are_those_said_last(feed: StoreFeed, database: Database) -> None:
+    await feed.snapshot()
+    StoreJournal(database, RUN).emit("run.limits", None, {"agents": 4, "checks": 2})
+    await database.write(lambda session: None)
+    assert (await feed.news()).run.limits == {"agents": 4, "checks": 2}
+    assert (await feed.snapshot()).run.limits == {"agents": 4, "checks": 2}
+    assert await feed.limit({"agents": 9}) == "agents 9"
+    news = await feed.news()
+    assert news.stale
+    assert news.run.limits == {"agents": 9, "checks": 2}
+
+
+async def test_a_pause_is_a_wish_and_is_taken_back(feed: StoreFeed, database: Database) -> None:
+    await feed.snapshot()
+    assert "spurline runs resume" in await feed.pause(["users"])
+    assert (await feed.news()).stale
+    assert [agent.wish for agent in (await feed.snapshot()).agents] == ["paused", "", ""]
+    await feed.pause([])
+    assert (await feed.snapshot()).run.wish == "paused"
+    claims = Claims(database, RUN)
+    await claims.begin()
+    try:
+        assert await feed.resume([]) == "3 tickets to go on"
+    finally:
+        await claims.end()
+    assert (await feed.snapshot()).run.wish == ""
+
+
+async def test_who_works_on_the_run_is_seen(feed: StoreFeed, database: Database, store: Path | str) -> None:
+    assert not (await feed.snapshot()).run.worked_on
+    async with Database(store) as other:
+        claims = Claims(other, RUN)
+        await claims.begin()
+        run = (await feed.news()).run
+        assert (run.worked_on, run.state) == (True, "running")
+        await claims.end()
+    assert (await feed.news()).run.state == "interrupted"
+
+
+async def test_a_cancel_where_nobody_works_is_done_here_and_a_retry_queues_again(feed: StoreFeed) -> None:
+    assert await feed.cancel(["users"]) == "1 ticket cancelled"
+    await feed.snapshot()
+    assert (await feed.retry(["users"])).startswith("1 ticket queued again; nobody works on the run")
+    news = await feed.news()
+    fleet = fleet_of(await feed.snapshot())
+    assert news.stale
+    assert (fleet.agents["users"].state, fleet.agents["users"].attempt) == ("queued", 2)
+    with pytest.raises(UsageError, match="is queued"):
+        await feed.retry(["orders"])
+
+
+async def test_the_story_makes_the_same_fleet(feed: StoreFeed, database: Database) -> None:
+    journal = StoreJournal(database, RUN)
+    await journal.move("users", "preparing")
+    await journal.move("users", "needs_human", "which currency?")
+    told = Fleet().after(await feed.story())
+    assert told.agents["users"].reason == "which currency?"
+
+
+async def test_pages_of_a_ticket_that_has_not_begun(feed: StoreFeed) -> None:
+    for page in ("timeline", "conversation", "change", "proof", "logs"):
+        detail = await feed.detail("users", page)
+        assert (detail.said, detail.verdict, detail.diff, detail.logs, detail.missing) == ((), None, "", (), {})
+    with pytest.raises(UsageError, match="no ticket 'nobody'"):
+        await feed.detail("nobody", "timeline")
+
+
+async def test_a_page_that_cannot_be_read_says_why(feed: StoreFeed, database: Database, project: Project) -> None:
+    await StoreJournal(database, RUN).move("users", "preparing", data={"commit": "f" * 40})
+    assert "change" in (await feed.detail("users", "change")).missing
+    path = project.state / "transcripts" / RUN / "users.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"transcript":1}\nnonsense\n')
+    assert "not a line of a transcript" in (await feed.detail("users", "conversation")).missing["conversation"]
+
+
+async def test_a_run_that_is_gone_is_said(feed: StoreFeed, database: Database) -> None:
+    await feed.snapshot()
+
+    def drop(session: Session) -> None:
+        for table in (EventRow, AgentRow, RunRow):
+            session.exec(delete(table))
+
+    await database.write(drop)
+    with pytest.raises(UsageError, match="no longer in the store"):
+        await feed.news()
+
+
+async def test_it_reads_while_another_process_writes(tmp_path: Path, project: Project) -> None:
+    path = tmp_path / "held.db"
+    async with Database(path) as database:
+        await Runs(database).begin(_run(), [Ticket(id="users", title="Mend")])
+        feed = StoreFeed(project, database, RUN)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            assert [agent.ticket for agent in (await feed.snapshot()).agents] == ["users"]
+            assert (await feed.news()).events == ()
+        finally:
+            other.close()
+
+
+async def test_a_store_that_is_damaged_is_an_error_and_no_crash(tmp_path: Path, project: Project) -> None:
+    path = tmp_path / "gone.db"
+    async with Database(path) as database:
+        await Runs(database).begin(_run(), [Ticket(id="users", title="Mend")])
+        feed = StoreFeed(project, database, RUN)
+        await feed.snapshot()
+        other = sqlite3.connect(path)
+        other.execute("ALTER TABLE events RENAME TO elsewhere")
+        other.commit()
+        with pytest.raises(StoreError, match="no such table"):
+            await feed.news()
+        other.execute("ALTER TABLE elsewhere RENAME TO events")
+        other.commit()
+        other.close()
+        assert (await feed.news()).events == ()
+
+
+def _run() -> RunRow:
+    return RunRow(
+        id=RUN,
+        project="t",
+        base="0" * 40,
+        state="running",
+        settings_digest="",
+        settings=json.dumps({"limits": {"agents": 7, "budget_usd": 3.5}}),
+        spurline="0",
+        tickets=len(TICKETS),
+        started_at=1_700_000_000.0,
+    )
+
+
+def _event(seq: int, doing: str) -> EventRow:
+    return EventRow(seq=seq, run=RUN, ticket="users", kind="agent.activity", at=1.0, data=json.dumps({"doing": doing}))
+
+
+def _said(news: News) -> list[str]:
+    return [event.data["doing"] for event in news.events]
