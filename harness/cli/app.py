@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "demo": "harness.cli.demo",
     "run": "harness.cli.run",
     "runs": "harness.cli.runs",
+    "tui": "harness.cli.tui",
     "worker": "harness.cli.worker",
     "check": "harness.cli.check",
     "verify": "harness.cli.verify",

@@ -1,0 +1,108 @@
+"""`spurline tui`: a run on the screen, in a process of its own. It may end at any moment; the run does not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from harness.cli.app import single
+from harness.cli.board import log_line
+from harness.cli.documents import clock
+from harness.cli.interrupts import complete
+from harness.cli.options import place_of
+from harness.cli.output import Output
+from harness.cli.runs import RunId
+from harness.settings import Project
+from tasks.errors import SpurlineError
+
+if TYPE_CHECKING:
+    from tui.feed import Feed, Run
+    from tui.fleet import Fleet
+
+app = single()
+
+_PLAIN_PERIOD_S: Final = 1.0
+
+
+@app.command("tui")
+def tui(
+    ctx: typer.Context,
+    run: RunId = "last",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Plain lines as things happen: for screen readers and simple terminals.")
+    ] = False,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Play the run again, from 14:05:30, +90 (seconds) or a date on."),
+    ] = None,
+) -> None:
+    """Show a run, live or finished: every agent at a glance, each of them in full, and what can be done about it.
+
+    It only reads: to end it does nothing to the run. On a terminal that cannot do more, and where stdout is none, it
+    is --plain.
+    """
+    project, out = place_of(ctx).project(), Output()
+    simple = plain or not out.terminal or not sys.stdin.isatty() or os.environ.get("TERM", "dumb") == "dumb"
+    raise typer.Exit(complete(_show(project, run, at, out, simple=simple)))
+
+
+async def _show(project: Project, name: str, at: str | None, out: Output, *, simple: bool) -> int:
+    from harness.runtime.feed import opened_feed
+
+    async with opened_feed(project, name) as feed:
+        if simple:
+            await tell(feed, out, at)
+            return 0
+        from tui.replay import moment_of
+        from tui.terminal import run_screen
+
+        moment = moment_of(at, (await feed.snapshot()).run.began) if at is not None else None
+        return await run_screen(feed, at=moment)
+
+
+async def tell(feed: Feed, out: Output, at: str | None = None) -> None:
+    """How the run stands (at a moment, where one is given), then a line for each thing that happens, until it ends."""
+    from tui.fleet import fleet_of, unbegun
+    from tui.replay import Story, moment_of
+
+    snapshot = await feed.snapshot()
+    run, fleet = snapshot.run, fleet_of(snapshot)
+    if at is not None:
+        moment = moment_of(at, run.began)
+        _standing(run, Story(unbegun(run, snapshot.agents), await feed.story()).at(moment), out)
+        return
+    _standing(run, fleet, out)
+    silent = ""
+    while run.state == "running":
+        await asyncio.sleep(_PLAIN_PERIOD_S)
+        try:
+            news = await feed.news()
+        except SpurlineError as error:
+            if error.message != silent:
+                silent = error.message
+                out.warning(f"not up to date: {error.message}")
+            continue
+        silent, run, fleet = "", news.run, fleet.after(news.events)
+        for event in news.events:
+            if (line := log_line(event)) is not None:
+                out.line(f"{clock(event.at)}  {line}")
+    _standing(run, fleet, out)
+
+
+def _standing(run: Run, fleet: Fleet, out: Output) -> None:
+    """The run in a line, then each agent that has begun in a line, those first that need attention."""
+    from tui.fleet import orders
+    from tui.head import standing
+
+    now = run.ended or max((agent.heard for agent in fleet.agents.values()), default=run.began)
+    counts = ", ".join(f"{count} {state}" for state, count in fleet.totals().items())
+    out.line(f"run {run.id} is {standing(run)}: {counts}; {fleet.cost_usd:.2f} USD")
+    for agent in sorted(fleet.agents.values(), key=orders(now)["attention"]):
+        if agent.state != "queued":
+            nth = f", iteration {agent.iteration}" if agent.iteration else ""
+            said = agent.doing or agent.reason
+            out.line(f"{agent.ticket}: {agent.state}{nth}{': ' + said if said else ''}")

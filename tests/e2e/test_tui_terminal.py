@@ -1,0 +1,208 @@
+"""`spurline tui` in a real terminal (tmux), on the store of a run that another process works on."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Spurline, environment
+from tests.processes import end
+
+MakeRepo = Callable[[Mapping[str, str]], Path]
+
+SETTINGS = "project: shop\nbaseline: {entry: web, services: {web: {command: [a]}}}\n"
+RUN = "20260101-000000-abcd"
+PATIENCE_S = 60.0
+# A worker as the store knows one: it has a claim, and something happens four times a second until it is killed.
+WORKER = """
+import asyncio, json, sys, time
+from pathlib import Path
+from harness.store.claims import Claims
+from harness.store.database import Database
+from harness.store.journal import StoreJournal
+from harness.store.runs import Runs
+from harness.store.tables import RunRow
+from tasks.ticket import Ticket
+
+async def main(place, run):
+    async with Database(Path(place)) as database:
+        row = RunRow(id=run, project="shop", base="0" * 40, state="running", settings_digest="", spurline="0",
+                     settings=json.dumps({"limits": {"agents": 2}}), tickets=4, started_at=time.time())
+        names = ("users", "orders", "points", "mail")
+        await Runs(database).begin(row, [Ticket(id=one, title=f"Mend {one}") for one in names])
+        claims = Claims(database, run)
+        await claims.begin()
+        journal = StoreJournal(database, run)
+        for ticket in ("users", "orders"):
+            await journal.move(ticket, "preparing")
+            await journal.move(ticket, "generating", data={"iterations": 1})
+        await journal.move("points", "preparing")
+        await journal.move("points", "needs_human", "which currency is meant?")
+        print("ready", flush=True)
+        for number in range(10_000):
+            journal.emit("agent.activity", "users", {"doing": f"step {number}"})
+            await asyncio.sleep(0.25)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A terminal of tmux with a shell in it, on a server of its own."""
+
+    server: str
+
+    def tmux(self, *arguments: str) -> str:
+        return subprocess.run(
+            ["tmux", "-L", self.server, *arguments], check=True, capture_output=True, text=True
+        ).stdout
+
+    def keys(self, *keys: str) -> None:
+        self.tmux("send-keys", "-t", "screen", *keys)
+
+    def text(self) -> str:
+        return self.tmux("capture-pane", "-p", "-t", "screen")
+
+    def until(self, *words: str, without: str | None = None) -> str:
+        """Wait until all `words` stand there, and `without` does not; what stands there then."""
+        deadline = time.monotonic() + PATIENCE_S
+        text = ""
+        while time.monotonic() < deadline:
+            text = self.text()
+            if all(word in text for word in words) and (without is None or without not in text):
+                return text
+            time.sleep(0.1)
+        raise AssertionError(f"{words} never came; what stands there is\n{text}")
+
+
+@pytest.fixture
+def root(make_repo: MakeRepo) -> Path:
+    return make_repo({"spurline.yaml": SETTINGS})
+
+
+@pytest.fixture
+def worker(root: Path) -> Iterator[subprocess.Popen[str]]:
+    (root / ".spurline").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(root / ".spurline" / "spurline.db"), RUN],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        end(process)
+
+
+@pytest.fixture
+def terminal(root: Path, script: Path) -> Iterator[Terminal]:
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed")
+    found = Terminal(f"spurline-{secrets.token_hex(4)}")
+    env = {**environment(), "PATH": f"{script.parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    subprocess.run(
+        [
+            "tmux",
+            "-L",
+            found.server,
+            "-f",
+            os.devnull,
+            "new-session",
+            "-d",
+            "-s",
+            "screen",
+            "-x",
+            "100",
+            "-y",
+            "24",
+            "-c",
+            str(root),
+            "sh",
+        ],
+        check=True,
+        env=env,
+    )
+    try:
+        yield found
+    finally:
+        found.tmux("kill-server")
+
+
+def test_from_start_to_ctrl_c_through_every_size(terminal: Terminal, worker: subprocess.Popen[str]) -> None:
+    terminal.keys("spurline tui; echo code=$?", "Enter")
+    terminal.until("1/4 ended", "! points", "step ", "which currency is meant?")
+    terminal.tmux("resize-window", "-t", "screen", "-x", "20", "-y", "5")
+    terminal.until("shop", "! points", without="Filter")
+    terminal.tmux("resize-window", "-t", "screen", "-x", "140", "-y", "40")
+    terminal.until("verdict", "? Help")
+    terminal.keys("p")
+    terminal.until("nothing to pause")
+    terminal.keys("j", "p")
+    terminal.until(f"$ spurline runs pause {RUN} -t users")
+    terminal.until("to be paused")
+    terminal.keys("C-c")
+    terminal.until("code=0")
+    assert worker.poll() is None
+
+
+def test_the_run_is_killed_under_it(terminal: Terminal, worker: subprocess.Popen[str]) -> None:
+    terminal.keys("spurline tui; echo code=$?", "Enter")
+    terminal.until("running", "step ")
+    worker.send_signal(signal.SIGKILL)
+    text = terminal.until("interrupted", f"spurline runs resume {RUN}")
+    assert "! points" in text
+    terminal.keys("q")
+    terminal.until("code=0", without="! points")
+
+
+def test_terminated_it_leaves_the_terminal_as_it_was(terminal: Terminal, worker: subprocess.Popen[str]) -> None:
+    terminal.keys("spurline tui; echo code=$?", "Enter")
+    terminal.until("step ")
+    shell = int(terminal.tmux("display-message", "-p", "-t", "screen", "#{pane_pid}"))
+    (screen,) = _children(shell)
+    os.kill(screen, signal.SIGTERM)
+    terminal.until("code=130", without="! points")
+    terminal.keys("echo typed", "Enter")
+    assert re.search(r"^typed$", terminal.until("typed\n"), re.MULTILINE)
+
+
+def test_plain_says_how_it_stands_and_ends_with_the_run(
+    spurline: Spurline, root: Path, worker: subprocess.Popen[str]
+) -> None:
+    worker.kill()
+    worker.wait()
+    ran = spurline("tui", cwd=root)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[0].startswith(f"run {RUN} is interrupted: 1 needs_human, 2 generating, 1 queued")
+    assert lines[1] == "points: needs_human: which currency is meant?"
+    assert "\x1b" not in ran.out
+    before = spurline("tui", "--at", "+0", cwd=root)
+    assert before.out.splitlines()[0].startswith(f"run {RUN} is interrupted: 4 queued")
+    wrong = spurline("tui", "--at", "soon", cwd=root)
+    assert (wrong.code, "no moment" in wrong.err) == (2, True)
+
+
+def test_there_is_no_run_yet(spurline: Spurline, root: Path) -> None:
+    ran = spurline("tui", cwd=root)
+    assert ran.code == 2
+    assert "there is no run 'last'" in ran.err
+
+
+def _children(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], check=True, capture_output=True, text=True)
+    return [int(line) for line in listed.stdout.split()]
