@@ -1,1 +1,1 @@
-"""What is going on: the terminal screen. Empty until it is built; its room and its import rules stand."""
+"""What is going on: the terminal screen on a run, live or played again."""

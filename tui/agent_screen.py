@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from rich.console import RenderableType
@@ -138,6 +139,8 @@ AgentScreen {
             self._drawn = None
             self._write([Text("reading …", "dim")], top=True)
             return
+        if view.player is not None:
+            detail = _until(detail, view.now)
         now = int(view.now) if self._page == "timeline" and not self.agent.ended else 0
         dark = self.app.current_theme.dark
         if (self._page, detail, now, dark) == self._drawn:
@@ -157,3 +160,9 @@ AgentScreen {
             log.scroll_end(animate=False)
         else:
             log.scroll_to(y=place, animate=False)
+
+
+def _until(detail: Detail, moment: float) -> Detail:
+    """What was known of a ticket in an earlier moment. Its change and its proof are those of its end."""
+    events = tuple(event for event in detail.events if event.at <= moment)
+    return replace(detail, events=events, said=tuple(one for one in detail.said if one.at <= moment))

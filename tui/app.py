@@ -16,6 +16,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.css.query import NoMatches
 from textual.screen import Screen
+from textual.widgets import Input
 
 from tasks.errors import SpurlineError
 from tasks.text import one_line
@@ -255,7 +256,8 @@ class SpurlineApp(App[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The keys of a replay are others' while nothing is played."""
         if action in ("play", "seek", "speed"):
-            return self._player is not None and isinstance(self.screen, FleetScreen)
+            typing = isinstance(self.focused, Input)
+            return self._player is not None and isinstance(self.screen, FleetScreen) and not typing
         return True
 
     def action_play(self) -> None:

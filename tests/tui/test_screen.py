@@ -283,6 +283,29 @@ async def test_a_replay_goes_through_the_story_and_back() -> None:
     assert feed.asked == []
 
 
+async def test_an_agent_in_a_replay_is_as_it_was_then() -> None:
+    feed = told_feed()
+    feed.details = {
+        "users": replace(detailed("users"), events=tuple(event for event in feed.events if event.ticket == "users"))
+    }
+    async with driven(feed, at=BEGAN + 15) as (_, pilot):
+        await until_seen(pilot, " replay ")
+        await pilot.press("enter")
+        text = await until_seen(pilot, "c checking")
+        assert "validating" not in text
+        await pilot.press("escape", "end", "t")
+        await until_seen(pilot, "2/2 ended")
+        await pilot.press("home", "enter")
+        await until_seen(pilot, "v validating")
+
+
+async def test_what_is_typed_in_a_replay_is_typed() -> None:
+    async with driven(told_feed(), at=BEGAN + 15) as (app, pilot):
+        await until_seen(pilot, " replay ")
+        await pilot.press("slash", *"state:check", "space", *"us")
+        await until(pilot, lambda: shown(app) == ["users"])
+
+
 async def test_a_replay_begins_where_it_is_told_to() -> None:
     async with driven(told_feed(), at=BEGAN + 15) as (_, pilot):
         text = await until_seen(pilot, " replay ")
