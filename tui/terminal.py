@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from typing import Final
 
@@ -16,6 +17,9 @@ INTERRUPTED: Final = 130
 async def run_screen(feed: Feed, *, at: float | None = None) -> int:
     """Show the run until the user leaves; the exit code. Terminated, it leaves the terminal as it was."""
     app = SpurlineApp(feed, at=at)
+    if app.console.color_system == "standard" and "TEXTUAL_THEME" not in os.environ:
+        # Sixteen colours are better the terminal's own than the nearest ones to a theme's.
+        app.theme = "ansi-dark"
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, lambda: app.exit(return_code=INTERRUPTED))
