@@ -71,13 +71,15 @@ def fleet_of(snapshot: Snapshot) -> Fleet:
     """The fleet of a snapshot. Its rows say how things are, the events before it since when and what was done."""
     begun = {agent.ticket: agent for agent in snapshot.agents}
     told = Fleet(begun).after(snapshot.recent)
+    # Who is not in them was silent since their first at least; since when, nobody looked up.
+    silent = snapshot.recent[0].at if snapshot.recent else 0.0
     agents = {}
     for ticket, agent in begun.items():
         last = told.agents[ticket]
         fresh = last.state == agent.state
         since = last.since if fresh and last.since else agent.ended or agent.began
         doing = last.doing if fresh and not is_final(agent.state) else ""
-        heard, verdict = max(last.heard, agent.heard, since), last.verdict or agent.verdict
+        heard, verdict = max(last.heard, agent.heard, since, silent), last.verdict or agent.verdict
         agents[ticket] = replace(agent, since=since, heard=heard, doing=doing, verdict=verdict)
     return replace(told, agents=agents)
 

@@ -45,6 +45,14 @@ def test_the_rows_of_a_snapshot_hold_and_its_events_only_add() -> None:
     assert (found.cost_usd, found.since, found.heard, found.doing) == (3.0, BEGAN + 2, BEGAN + 3, "check integration")
 
 
+def test_who_is_not_in_the_last_events_was_silent_since_the_first_of_them() -> None:
+    agent = Agent("users", state="generating", began=BEGAN)
+    for after, silent in ((10, True), (95, False)):
+        found = fleet_of(Snapshot(RUN, (agent,), (happened("agent.activity", "orders", after, doing="x"),)))
+        assert found.agents["users"].heard == BEGAN + after
+        assert stalled(found.agents["users"], BEGAN + 150) == silent
+
+
 def test_what_is_done_is_forgotten_with_the_state() -> None:
     fleet = Fleet({"users": Agent("users", state="generating", doing="bash: make")})
     assert fleet.after([happened("agent.state", "users", 1, state="checking")]).agents["users"].doing == ""
