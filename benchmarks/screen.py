@@ -26,6 +26,7 @@ from harness.runtime.feed import StoreFeed
 from harness.settings import read_project
 from harness.store.database import Database
 from tui.app import SpurlineApp
+from tui.terminal import spare_the_imported
 
 RESULTS: Final = Path(__file__).with_name("results")
 SIZE: Final = (132, 40)
@@ -72,6 +73,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 async def measured(folder: Path, seconds: float) -> dict[str, float]:
     """Watch the run for so long."""
+    spare_the_imported()
     alone = await _lags(seconds / 2)
     async with Database(folder / ".spurline" / "spurline.db") as database:
         app = SpurlineApp(StoreFeed(read_project(folder), database, RUN))
