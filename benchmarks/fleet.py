@@ -27,6 +27,8 @@ from demo import by_state
 from provider import served
 from shop_copy import RESULTS, Shop, commit, quiet, shop
 
+from tasks.states import is_final
+
 SPURLINE: Final = Path(sys.executable).with_name("spurline")
 LATENCY_S: Final = 1.0
 AT_WORK: Final = ("agent.state", "agent.activity", "model.call")
@@ -70,7 +72,7 @@ def killed_and_resumed(copy: Shop, url: str, agents: int) -> dict[str, Any]:
         for line in told:
             if line["event"] == "run.resumed":
                 first_s = time.monotonic() - began
-                resumed = {ticket for ticket, state in line["tickets"].items() if state not in ("verified", "failed")}
+                resumed = {ticket for ticket, state in line["tickets"].items() if not is_final(state)}
             elif line["event"] in AT_WORK and line["ticket"] in resumed:
                 seen.setdefault(line["ticket"], time.monotonic() - began)
             last = line
