@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -142,7 +143,11 @@ def main() -> None:
                 found = asyncio.run(measured(folder, given.seconds))
             finally:
                 writer.kill()
-    result: dict[str, Any] = {**vars(given), **{name: round(value, 2) for name, value in found.items()}}
+    result: dict[str, Any] = {
+        **vars(given),
+        "load": round(os.getloadavg()[0], 1),
+        **{name: round(value, 2) for name, value in found.items()},
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "screen.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
