@@ -29,9 +29,9 @@ async def until(pilot: Pilot[Any], what: Callable[[], bool]) -> None:
         await pilot.pause(0.02)
 
 
-async def until_seen(pilot: Pilot[Any], text: str) -> str:
-    """Wait until `text` stands on the screen; all that stands there."""
+async def until_seen(pilot: Pilot[Any], *texts: str) -> str:
+    """Wait until all `texts` stand on the screen; all that stands there. Its parts are painted one after another."""
     app = pilot.app
     assert isinstance(app, SpurlineApp)
-    await until(pilot, lambda: text in seen(app))
+    await until(pilot, lambda: all(text in seen(app) for text in texts))
     return seen(app)

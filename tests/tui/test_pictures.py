@@ -13,7 +13,7 @@ import pytest
 from textual.color import Color
 
 from tests.tui.memory_feed import detailed, fleet_feed, happened
-from tests.tui.screens import seen, until_seen
+from tests.tui.screens import seen, until, until_seen
 from tui.agents import AgentList
 from tui.app import SpurlineApp
 from tui.signs import STYLES
@@ -53,13 +53,13 @@ async def test_it_looks_as_it_did(name: str, size: tuple[int, int]) -> None:
             rows.point("failed-00")
             await pilot.press("space", "space", "R")
             await until_seen(pilot, "Yes (y)")
-        await pilot.pause()
-        found = seen(app) + "\n"
-    picture = PICTURES / f"{name}-{size[0]}x{size[1]}.txt"
-    if os.environ.get("UPDATE_PICTURES"):
-        picture.parent.mkdir(exist_ok=True)
-        picture.write_text(found)
-    assert found == picture.read_text()
+        picture = PICTURES / f"{name}-{size[0]}x{size[1]}.txt"
+        if os.environ.get("UPDATE_PICTURES"):
+            await pilot.pause(1)
+            picture.parent.mkdir(exist_ok=True)
+            picture.write_text(seen(app) + "\n")
+        expected = picture.read_text()
+        await until(pilot, lambda: seen(app) + "\n" == expected)
 
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
