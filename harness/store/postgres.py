@@ -28,6 +28,8 @@ POSITIONS: Final = "spurline_positions"
 """The schema of LangGraph's tables: they migrate themselves, in their own time."""
 
 _LOCK: Final = 0x5B17
+_POSITIONS_LOCK: Final = _LOCK + 1
+"""Of its own: an index that is built beside others waits for whoever is in a transaction, even for one who waits."""
 _DAY_S: Final = 86_400.0
 _POLL_S: Final = 0.05
 
@@ -132,14 +134,14 @@ class Postgres:
     async def preparing(self, connection: psycopg.AsyncConnection[DictRow]) -> AsyncIterator[None]:
         """Hold off every other process while the saver makes or migrates its tables."""
         # Asked for again and again: a session that waits for a lock stands in the way of an index built beside it.
-        while not await _one(connection, "SELECT pg_try_advisory_lock(%s)", _LOCK):  # noqa: ASYNC110  # not our event
+        while not await _one(connection, "SELECT pg_try_advisory_lock(%s)", _POSITIONS_LOCK):  # noqa: ASYNC110  # not our event
             await asyncio.sleep(_POLL_S)
         try:
             if await _one(connection, "SELECT to_regnamespace(%s)", POSITIONS) is None:
                 await connection.execute(f"CREATE SCHEMA {POSITIONS}")
             yield
         finally:
-            await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+            await connection.execute("SELECT pg_advisory_unlock(%s)", (_POSITIONS_LOCK,))
 
     def _arguments(self, schema: str) -> dict[str, Any]:
         given = self.url.query
