@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from chassis.refusal import Refusal
+from chassis.stopping import wait_for
 from contracts import health_pb2, health_pb2_grpc
 
 _LOOPBACK_ONLY = (("grpc.enable_http_proxy", 0),)
@@ -42,7 +43,7 @@ def serve(
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     print(f"{name}: listening on {port}", file=sys.stderr, flush=True)
-    signal.sigwait(stops)
+    wait_for(stops)
     server.stop(grace=2).wait()
 
 

@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from chassis import telemetry
 from chassis.refusal import Refusal
+from chassis.stopping import wait_for
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class App:
         server = _Server(("127.0.0.1", port), _connection(self))
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         self.log(f"listening on {port}")
-        signal.sigwait(stops)
+        wait_for(stops)
         server.shutdown()
 
     def _dispatch(self, request: Request) -> Answer:
