@@ -35,7 +35,7 @@ class RepositoryLock:
             handle = self._open()
             try:
                 # Asking again instead of waiting in a thread: a cancelled waiter must not get the lock later.
-                while not _taken(handle):  # noqa: ASYNC110
+                while not taken(handle):  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_S)
                 yield
             finally:
@@ -51,9 +51,10 @@ class RepositoryLock:
             ) from error
 
 
-def _taken(handle: int) -> bool:
+def taken(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Whether the file lock of this kind could be had at once."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -3,7 +3,6 @@ makes one removes, beside it, what nobody holds any more."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from harness.repository.lock import taken
 from tasks.errors import CheckoutError
 
 
@@ -59,12 +59,7 @@ def _held(path: Path) -> int | None:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    if not path.exists():
+    if not taken(handle) or not path.exists():
         os.close(handle)
         return None
     return handle

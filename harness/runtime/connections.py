@@ -128,27 +128,21 @@ async def _leave(driver: Driver) -> None:
 async def _used(path: Path) -> AsyncIterator[Callable[[], bool]]:
     """Count as one of those who use something, however this process ends. What is yielded tells once, and from then on
     holds it, whether nobody else does; it is not used any more then."""
+    from harness.repository.lock import taken
+
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def alone() -> bool:
-        return _locked(handle, fcntl.LOCK_EX)
+        return taken(handle)
 
     try:
         # Who is about to stop it is waited for.
-        while not _locked(handle, fcntl.LOCK_SH):  # noqa: ASYNC110 - the other one is another process
+        while not taken(handle, fcntl.LOCK_SH):  # noqa: ASYNC110 - the other one is another process
             await asyncio.sleep(_POLL_S)
         yield alone
     finally:
         os.close(handle)
-
-
-def _locked(handle: int, kind: int) -> bool:
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 async def project_at(project: Project, repository: Repository, commit: str) -> Project:
