@@ -25,9 +25,7 @@ from harness.engine.throttle import TrackedWorkspaces
 from harness.engine.ticket_work import Standings, TicketWork
 from harness.store.claims import Claims, LeaseLost
 from sandbox.driver import Driver
-from tasks.errors import (
-    EnvironmentFault,
-)
+from tasks.errors import EnvironmentFault
 from tasks.states import FinalState, is_final
 from tasks.ticket import Ticket
 

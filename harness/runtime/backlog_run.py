@@ -332,8 +332,7 @@ async def _backlog(
     """The tickets to be worked. CheckoutError for one that the base commit does not hold as it stands."""
     backlog = project.backlog()
     project.checks()
-    if options.tickets:
-        backlog = backlog.only(options.tickets)
+    backlog = _chosen(backlog, options)
     dirty, files = await repository.dirty(), set(await repository.files(base))
     for ticket in backlog:
         assert ticket.source is not None
@@ -345,15 +344,21 @@ async def _backlog(
             )
     if dirty:
         narrate(f"not committed, so not part of this run: {', '.join(dirty[:5])}{' …' if len(dirty) > 5 else ''}")
-    return backlog if options.copies is None else backlog.multiplied(options.copies)
+    return _copied(backlog, options)
 
 
 async def _backlog_at(project: Project, options: RunOptions, repository: Repository, base: str) -> Backlog:
     """The tickets of a run that was begun earlier, as its base commit has them."""
     async with repository.exported(base) as folder:
         backlog = await asyncio.to_thread(project.backlog, folder)
-    if options.tickets:
-        backlog = backlog.only(options.tickets)
+    return _copied(_chosen(backlog, options), options)
+
+
+def _chosen(backlog: Backlog, options: RunOptions) -> Backlog:
+    return backlog.only(options.tickets) if options.tickets else backlog
+
+
+def _copied(backlog: Backlog, options: RunOptions) -> Backlog:
     return backlog if options.copies is None else backlog.multiplied(options.copies)
 
 

@@ -287,10 +287,9 @@ class Claims:
         rows = {row.ticket: row for row in self._rows(session, tickets, skip_locked=True)}
         for ticket in tickets:
             row = rows.get(ticket)
-            lapsed = row is not None and (row.holder is None or (row.lease_ends or 0.0) < now)
             if row is None or row.wish or row.state in FINAL_STATES or waits(row.not_before, now):
                 continue
-            if lapsed:
+            if row.holder is None or (row.lease_ends or 0.0) < now:
                 yield row
 
     def _held(self, session: Session, held: Mapping[str, int]) -> list[AgentRow]:
