@@ -276,10 +276,7 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
 
     async with opened_store(project) as database:
         row = await Runs(database).find(name)
-        agents = {agent.ticket: agent for agent in await Runs(database).agents(row.id)}
-        if ticket not in agents:
-            raise UsageError(f"run {row.id} has no ticket {ticket!r}", hint=f"`spurline runs show {row.id}` lists them")
-        agent = agents[ticket]
+        agent = await Runs(database).agent(row.id, ticket)
         verdict = await Verdicts(database).load(agent.verdict) if agent.verdict else None
         events = await Runs(database).events(row.id, ticket)
     if out.json:

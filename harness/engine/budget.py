@@ -48,8 +48,7 @@ NOTHING: Final = Spent()
 
 def spent_in(row: AgentRow) -> Spent:
     """What the store knows that a ticket's agent has used."""
-    tokens = row.input_tokens + row.cache_write_tokens + row.output_tokens
-    return Spent(row.model_calls, tokens, row.cost_usd, row.worked_s)
+    return Spent(row.model_calls, row.counted_tokens, row.cost_usd, row.worked_s)
 
 
 @dataclass(frozen=True, slots=True)

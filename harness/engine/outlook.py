@@ -10,7 +10,6 @@ from harness.store.claims import Standing, waits
 from tasks.states import FINAL_STATES, WORKING_STATES
 from tasks.ticket import Ticket
 
-WAITS: Final = "waits for a free agent"
 AFTER_FAULT: Final = "tries again after a fault of the environment"
 
 

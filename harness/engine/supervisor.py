@@ -19,17 +19,17 @@ from graphs.loop import TicketLoop
 from graphs.ports import Ports
 from harness.engine.breakers import Breaker
 from harness.engine.limits import Limits
-from harness.engine.outlook import AFTER_FAULT, WAITS, Outlook, look_ahead, urgency
+from harness.engine.outlook import AFTER_FAULT, Outlook, look_ahead, urgency
 from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
-from harness.engine.ticket_work import Standings, TicketWork
+from harness.engine.ticket_work import LOOK_S, Standings, TicketWork
 from harness.store.claims import Claims, LeaseLost
+from harness.store.runs import WAITS
 from sandbox.driver import Driver
 from tasks.errors import EnvironmentFault
 from tasks.states import FinalState, is_final
 from tasks.ticket import Ticket
 
-LOOK_S: Final = 0.5
 _SIGN_OF_LIFE_S: Final = 5.0
 _ALARM_S: Final = 30.0
 _SHARE_S: Final = 5.0

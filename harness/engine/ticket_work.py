@@ -29,7 +29,8 @@ from tasks.text import one_line
 
 _NEEDS: Final[Mapping[str, str]] = {"generate": "model", "instantiate": "baseline", "validate": "baseline"}
 """Which breaker each step waits for."""
-_LOOK_S: Final = 0.5
+LOOK_S: Final = 0.5
+"""How often it is looked whether work is to stop, or to start."""
 
 
 class Standings(dict[str, Standing]):
@@ -227,7 +228,7 @@ class TicketWork:
                 waiting = asyncio.create_task(breaker.wait(), name=f"{ticket} waits for the {breaker.name}")
                 try:
                     while not waiting.done() and not self._to_stop(ticket):
-                        await asyncio.wait([waiting], timeout=_LOOK_S)
+                        await asyncio.wait([waiting], timeout=LOOK_S)
                 finally:
                     waiting.cancel()
         if self._to_stop(ticket):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphs.ports import attempt_name
 from harness.settings import Project
-from tasks.errors import SpurlineError, UsageError
+from tasks.errors import SpurlineError
 from tasks.text import capped
 from tui.feed import Check, Detail, Said, Verdict
 
@@ -34,9 +34,7 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
     from harness.store.runs import Runs
 
     runs = Runs(database)
-    row, agents = await runs.find(run), {agent.ticket: agent for agent in await runs.agents(run)}
-    if (agent := agents.get(ticket)) is None:
-        raise UsageError(f"run {run} has no ticket {ticket!r}", hint=f"`spurline runs show {run}` lists them")
+    row, agent = await runs.find(run), await runs.agent(run, ticket)
     detail = Detail(ticket, _facts(agent), await runs.events(run, ticket))
     try:
         match page:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -16,6 +16,9 @@ from tasks.errors import UsageError
 from tasks.events import Event, EventKind
 from tasks.states import FINAL_STATES, is_final
 from tasks.ticket import Ticket
+
+WAITS: Final = "waits for a free agent"
+"""Why a ticket is queued that nothing holds."""
 
 
 class Runs:
@@ -32,7 +35,7 @@ class Runs:
             session.flush()
             for place, ticket in enumerate(tickets):
                 row = AgentRow(run=run.id, ticket=ticket.id, place=place, title=ticket.title, state="queued")
-                row.reason = "waits for a free agent"
+                row.reason = WAITS
                 session.add(row)
 
         await self._database.write(write)
@@ -167,8 +170,11 @@ class Runs:
         return await self._database.read(lambda session: tuple(session.exec(query)))
 
     async def agent(self, run: str, ticket: str) -> AgentRow:
-        """The agent of one ticket of the run."""
-        return await self._database.read(lambda session: session.get_one(AgentRow, (run, ticket)))
+        """The agent of one ticket of the run. UsageError where the run has no such ticket."""
+        found = await self._database.read(lambda session: session.get(AgentRow, (run, ticket)))
+        if found is None:
+            raise _unknown(run, ticket)
+        return found
 
     async def tickets(self, run: str) -> frozenset[str]:
         """Which tickets the run is about."""
@@ -203,7 +209,11 @@ def _agents(run: str) -> SelectOfScalar[AgentRow]:
 def _known(run: str, tickets: Sequence[str], agents: Mapping[str, AgentRow]) -> None:
     for ticket in tickets:
         if ticket not in agents:
-            raise UsageError(f"run {run} has no ticket {ticket!r}", hint=f"`spurline runs show {run}` lists them")
+            raise _unknown(run, ticket)
+
+
+def _unknown(run: str, ticket: str) -> UsageError:
+    return UsageError(f"run {run} has no ticket {ticket!r}", hint=f"`spurline runs show {run}` lists them")
 
 
 def _attempt(agent: AgentRow) -> AttemptRow:
@@ -214,7 +224,7 @@ def _attempt(agent: AgentRow) -> AttemptRow:
         state=agent.state,
         reason=agent.reason,
         model_calls=agent.model_calls,
-        tokens=agent.input_tokens + agent.cache_write_tokens + agent.output_tokens,
+        tokens=agent.counted_tokens,
         cost_usd=agent.cost_usd,
         document=json.dumps(agent_json(agent)),
     )
@@ -227,7 +237,7 @@ def _begun_anew(agent: AgentRow) -> AgentRow:
         if name not in ("run", "ticket", "place", "title", "attempt", "generation"):
             setattr(agent, name, getattr(fresh, name))
     agent.attempt += 1
-    agent.reason = "waits for a free agent"
+    agent.reason = WAITS
     return agent
 
 

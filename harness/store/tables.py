@@ -79,6 +79,11 @@ class AgentRow(SQLModel, table=True):
     environment: bool = False
     """Whether it ended by a fault of the environment."""
 
+    @property
+    def counted_tokens(self) -> int:
+        """As budgets count them: output, and input that was not read from the cache."""
+        return self.input_tokens + self.cache_write_tokens + self.output_tokens
+
 
 class AttemptRow(SQLModel, table=True):
     """An attempt that ended and was followed by another one. Never changed."""
@@ -92,7 +97,7 @@ class AttemptRow(SQLModel, table=True):
     reason: str
     model_calls: int
     tokens: int
-    """As budgets count them: output, and input that was not read from the cache."""
+    """As budgets count them; see `AgentRow.counted_tokens`."""
     cost_usd: float
     document: str = Field(sa_column=Column(Text, nullable=False))
     """All of its row, as JSON."""

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from harness.engine.breakers import Breaker
 from harness.engine.clock import TicketClock
 from harness.engine.limits import NAMES, Limits
-from harness.engine.outlook import AFTER_FAULT, WAITS, look_ahead, urgency
+from harness.engine.outlook import AFTER_FAULT, look_ahead, urgency
 from harness.store.claims import Standing
+from harness.store.runs import WAITS
 from tasks.states import FINAL_STATES, WORKING_STATES
 from tests.unit.memory_ports import ticket
 
