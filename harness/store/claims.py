@@ -16,15 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import bindparam, update
 from sqlmodel import Session, col, select
 
 from harness.store.database import Database
-from harness.store.presence import born_at, lives
 from harness.store.tables import AgentRow, RunRow, WorkerRow
+from sandbox.presence import boot, born_at, lives
 from tasks.errors import UsageError
 from tasks.states import FINAL_STATES
 
@@ -359,11 +358,10 @@ def _lives(worker: WorkerRow, now: float, lease_s: float) -> bool:
 @cache
 def _host() -> str:
     """This machine since it began, and where process ids are told apart by containers, this one of them."""
-    parts = [platform.node()]
+    # Two machines may have one name.
+    parts = [platform.node(), *filter(None, [boot()])]
     if sys.platform == "linux":
         with suppress(OSError):
-            # Two machines may have one name.
-            parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
             parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115
     return "/".join(parts)
 

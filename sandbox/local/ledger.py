@@ -2,7 +2,8 @@
 its watchdog have been killed.
 
 One JSON object a line, only ever appended to. A process is named by its id and its start time, so that an id which
-the system gave to somebody else is never taken for ours.
+the system gave to somebody else is never taken for ours; that time counts from the machine's own start, so the first
+line says which one it was.
 """
 
 from __future__ import annotations
@@ -11,12 +12,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import psutil
-
-_SAME_START_S: Final = 0.5
-"""Start times are derived from the boot time, which moves a little when the clock is set."""
+from sandbox.presence import boot, born_at, keeps_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +22,12 @@ class Started:
 
     pid: int
     born: float
-    """Seconds since the epoch."""
+    """See `sandbox.presence.born_at`."""
 
     @property
     def still_runs(self) -> bool:
-        """Whether this very process is still there."""
-        born = born_at(self.pid)
-        return born is not None and abs(born - self.born) < _SAME_START_S
-
-
-def born_at(pid: int) -> float | None:
-    """When the process started, None if there is none."""
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.Error:
-        return None
+        """Whether this very process is still there, or was not looked after yet."""
+        return keeps_id(self.pid, self.born)
 
 
 class Ledger:
@@ -50,7 +38,7 @@ class Ledger:
 
     def begin(self, owner: str) -> None:
         """Start anew. Whatever an earlier driver wrote must have been dealt with."""
-        self._path.write_text(json.dumps({"owner": owner}) + "\n")
+        self._path.write_text(json.dumps({"owner": owner, "boot": boot()}) + "\n")
         self._path.chmod(0o600)
 
     def add(self, pid: int) -> None:
@@ -63,16 +51,17 @@ class Ledger:
 
     def read(self) -> tuple[str, tuple[Started, ...]]:
         """The owner's mark and what it started and did not see end; a torn last line is passed over."""
-        owner, running = "", dict[int, Started]()
+        owner, since, running = "", "", dict[int, Started]()
         for entry in self._entries():
             if "owner" in entry:
-                owner = str(entry["owner"])
+                owner, since = str(entry["owner"]), str(entry.get("boot", ""))
             elif "start" in entry:
                 pid = int(str(entry["start"]))
                 running[pid] = Started(pid=pid, born=float(str(entry["born"])))
             elif "end" in entry:
                 running.pop(int(str(entry["end"])), None)
-        return owner, tuple(running.values())
+        # What was started before the machine began anew ended with it.
+        return owner, tuple(running.values()) if since == boot() else ()
 
     def _entries(self) -> Iterator[dict[str, object]]:
         try:

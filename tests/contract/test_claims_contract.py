@@ -18,9 +18,9 @@ from harness.store.claims import LEASE_S, Claims, LeaseLost
 from harness.store.database import Database
 from harness.store.effects import StoreEffects
 from harness.store.journal import StoreJournal
-from harness.store.presence import born_at
 from harness.store.runs import Runs
 from harness.store.tables import RunRow, WorkerRow
+from sandbox.presence import born_at
 from tasks.errors import UsageError
 from tasks.ticket import Ticket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from pathlib import Path
@@ -15,11 +16,12 @@ from sandbox.hops import Hop
 from sandbox.keys import new_key
 from sandbox.local import environment, wire
 from sandbox.local.client import KeeperDriver
-from sandbox.local.ledger import Ledger, born_at
+from sandbox.local.ledger import Ledger
 from sandbox.local.logfile import LogFile
 from sandbox.local.ports import PortPool
 from sandbox.local.socketpath import private_folder, socket_path
 from sandbox.local.together import together, unsplit
+from sandbox.presence import born_at
 from sandbox.sample import sample_system
 from sandbox.service import Service
 from tasks import errors
@@ -212,6 +214,16 @@ def test_the_ledger_knows_what_still_runs(tmp_path: Path) -> None:
     born = born_at(os.getpid())
     assert born is not None
     assert not type(started[0])(pid=os.getpid(), born=born - 10).still_runs
+
+
+def test_what_was_started_before_the_machine_began_anew_is_not_taken_for_ours(tmp_path: Path) -> None:
+    path = tmp_path / "started.jsonl"
+    ledger = Ledger(path)
+    ledger.begin("owner")
+    ledger.add(os.getpid())
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(first), "boot": "an earlier one"}), *rest]) + "\n")
+    assert ledger.read() == ("owner", ())
 
 
 async def test_together_raises_the_first_failure_and_waits_for_the_rest() -> None:

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from harness.store.presence import born_at, lives
+from sandbox.presence import born_at, keeps_id, lives
 
 
 def test_one_that_lives_is_told_from_another_of_its_id() -> None:
@@ -28,7 +28,10 @@ def test_one_that_was_killed_is_dead_before_its_parent_looks_after_it() -> None:
         while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         assert not lives(process.pid, born)
+        assert keeps_id(process.pid, born), "others of its group may live"
+        assert not keeps_id(process.pid, born - 10)
     assert not lives(process.pid, born)
+    assert not keeps_id(process.pid, born)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a start is told by the clock")
