@@ -6,13 +6,13 @@ git's own locks fail at once where two of its commands meet; this one waits.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from sandbox.filelock import taken
 from tasks.errors import CheckoutError
 
 _POLL_S: Final = 0.02
@@ -49,12 +49,3 @@ class RepositoryLock:
             raise CheckoutError(
                 f"{str(self._path)!r} cannot be written: {error.strerror}", hint="the state folder must be writable"
             ) from error
-
-
-def taken(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Whether the file lock of this kind could be had at once."""
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

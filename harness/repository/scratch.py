@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from harness.repository.lock import taken
+from sandbox.filelock import taken
 from tasks.errors import CheckoutError
 
 

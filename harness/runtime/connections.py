@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from harness.runtime.starting import StartLog, brought_up
 from harness.settings import FILE_NAME, STATE_NAME, Project, read_project
 from sandbox.driver import Driver
+from sandbox.filelock import taken
 from tasks.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -128,8 +129,6 @@ async def _leave(driver: Driver) -> None:
 async def _used(path: Path) -> AsyncIterator[Callable[[], bool]]:
     """Count as one of those who use something, however this process ends. What is yielded tells once, and from then on
     holds it, whether nobody else does; it is not used any more then."""
-    from harness.repository.lock import taken
-
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 

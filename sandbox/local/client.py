@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ import httpx
 
 from sandbox.confinement import scrubbed
 from sandbox.driver import Baseline, Cursor, LogLine, Sandbox, Source, Start, Window
+from sandbox.filelock import taken
 from sandbox.local import wire
 from sandbox.local.socketpath import socket_path
 from sandbox.service import System
@@ -241,16 +241,8 @@ async def _turn(state: Path) -> AsyncIterator[None]:
             hint="it must be a folder that you own and can write to",
         ) from error
     try:
-        while not _try_lock(lock):  # noqa: ASYNC110 - the other one is another process
+        while not taken(lock):  # noqa: ASYNC110 - the other one is another process
             await asyncio.sleep(_POLL_S)
         yield
     finally:
         os.close(lock)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -6,7 +6,6 @@ Held for as long as the driver lives, together with the lock on its state folder
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from sandbox.filelock import taken
 from sandbox.local import watchdog
 from sandbox.local.ledger import Ledger
 from tasks.errors import SandboxError, StoreError
@@ -198,14 +198,11 @@ def _locked(state: Path, patience_s: float) -> int:
             hint="it must be a folder that you own and can write to",
         ) from error
     deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(_LOCK_POLL_S)
-        else:
-            return lock
-    os.close(lock)
-    raise SandboxError(f"another driver holds {str(state)!r}", hint="use the keeper that runs there, or end it first")
+    while not taken(lock):
+        if time.monotonic() >= deadline:
+            os.close(lock)
+            raise SandboxError(
+                f"another driver holds {str(state)!r}", hint="use the keeper that runs there, or end it first"
+            )
+        time.sleep(_LOCK_POLL_S)
+    return lock
