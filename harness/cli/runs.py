@@ -159,11 +159,10 @@ async def _resume(
                 f"run {row.id} is being worked on: it goes on as it was begun",
                 hint="`spurline runs limit --agents N` changes how much of it happens at once",
             )
-        if tickets or others:
+        if others:
             concerned = await runs.wish(row.id, "", tickets)
-            if others:
-                _said(out, row.id, "goes on", concerned, others[0].pid)
-                return 0
+            _said(out, row.id, "goes on", concerned, others[0].pid)
+            return 0
     return await watched(
         lambda console: resume_run(
             project, row.id, console, tickets=tickets, agents=agents, accept_changes=accept_changes

@@ -25,12 +25,14 @@ async def resume_run(
     """Take up a run again that was interrupted, paused or killed, or whose tickets are to be retried. With `tickets`
     the pause of those alone is taken back.
 
-    UsageError where it is being worked on, where nothing of it is left, or where `spurline.yaml` has changed since and
-    that is not accepted."""
+    UsageError where it is being worked on, where nothing of it is left, where it was cancelled or has no such ticket,
+    or where `spurline.yaml` has changed since and that is not accepted."""
     from harness.store.documents import sorted_json
     from harness.store.runs import Runs
 
     async with earlier(project, name) as (place, settings):
+        runs = Runs(place.database)
+        await runs.refuse(place.row.id, "", tickets)
         changed = changes(json.loads(place.row.settings), settings.model_dump(mode="json", by_alias=True))
         if changed and not accept_changes:
             raise UsageError(
@@ -44,7 +46,6 @@ async def resume_run(
             console.narrate(f"taken over from spurline.yaml, as far as it does not judge: {'; '.join(changed)}")
         if place.row.spurline != version("spurline"):
             console.narrate(f"the run was begun by Spurline {place.row.spurline}, this is {version('spurline')}")
-        runs = Runs(place.database)
         now = place.project.settings
 
         if agents is not None:

@@ -72,9 +72,7 @@ class Runs:
         def write(session: Session) -> int:
             row = session.get_one(RunRow, run, with_for_update=True)
             agents = {agent.ticket: agent for agent in session.exec(_agents(run))}
-            _known(run, tickets, agents)
-            if row.wish == "cancelled" and wish != "cancelled":
-                raise UsageError(f"run {run} was cancelled", hint="`spurline runs retry` queues its tickets again")
+            _refuse(row, wish, tickets, agents)
             concerned = [agents[ticket] for ticket in tickets or agents if not is_final(agents[ticket].state)]
             for agent in concerned if tickets or not wish else ():
                 # To be cancelled is for good, also where nobody has come to it yet.
@@ -94,6 +92,15 @@ class Runs:
             return len(concerned)
 
         return await self._database.write(write)
+
+    async def refuse(self, run: str, wish: str, tickets: Sequence[str] = ()) -> None:
+        """UsageError where `wish` would raise it: before anything is started."""
+
+        def read(session: Session) -> None:
+            agents = session.exec(select(AgentRow.ticket).where(AgentRow.run == run)).all()
+            _refuse(session.get_one(RunRow, run), wish, tickets, agents)
+
+        await self._database.read(read)
 
     async def retry(self, run: str, tickets: Sequence[str] = ()) -> tuple[str, ...]:
         """Queue tickets again that ended without being verified: all of them, or those named. What the attempts before
@@ -206,7 +213,13 @@ def _agents(run: str) -> SelectOfScalar[AgentRow]:
     return query.execution_options(populate_existing=True)
 
 
-def _known(run: str, tickets: Sequence[str], agents: Mapping[str, AgentRow]) -> None:
+def _refuse(run: RunRow, wish: str, tickets: Sequence[str], agents: Collection[str]) -> None:
+    _known(run.id, tickets, agents)
+    if run.wish == "cancelled" and wish != "cancelled":
+        raise UsageError(f"run {run.id} was cancelled", hint="`spurline runs retry` queues its tickets again")
+
+
+def _known(run: str, tickets: Sequence[str], agents: Collection[str]) -> None:
     for ticket in tickets:
         if ticket not in agents:
             raise _unknown(run, ticket)

@@ -258,7 +258,12 @@ async def test_a_ticket_that_the_run_does_not_have_is_named(database: Database) 
     await begun(database, "t1")
     runs = Runs(database)
     assert (await runs.agent("r1", "t1")).title == "t1"
-    for asking in (runs.agent("r1", "t2"), runs.wish("r1", "paused", ["t1", "t2"]), runs.retry("r1", ["t2"])):
+    for asking in (
+        runs.agent("r1", "t2"),
+        runs.refuse("r1", "", ["t1", "t2"]),
+        runs.wish("r1", "", ["t1", "t2"]),
+        runs.retry("r1", ["t2"]),
+    ):
         with pytest.raises(UsageError, match="run r1 has no ticket 't2'") as refused:
             await asking
         assert refused.value.hint == "`spurline runs show r1` lists them"

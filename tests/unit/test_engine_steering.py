@@ -126,8 +126,9 @@ async def test_a_cancelled_run_ends_everything(database: Database) -> None:
     endings = await work
     await floor.check({ending.ticket: ending for ending in endings})
     assert set((await states(floor)).values()) == {"cancelled"}
-    with pytest.raises(UsageError, match="was cancelled"):
-        await Runs(database).wish("r1", "")
+    for asking in (Runs(database).refuse("r1", ""), Runs(database).wish("r1", "")):
+        with pytest.raises(UsageError, match="was cancelled"):
+            await asking
 
 
 async def test_limits_change_while_the_run_goes_on(database: Database) -> None:
