@@ -22,6 +22,9 @@ _RATE_S: Final = 300.0
 _TEXT: Final = 160
 _IDLE_STATES: Final = ("queued", "paused")
 
+Told = Callable[[Event], str | None]
+"""What an agent does by an event, in words; None where the event does not tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
@@ -33,12 +36,12 @@ class Fleet:
     waits: tuple[tuple[float, str, float], ...] = ()
     """The last waits in front of limits: when they ended, for what, how many seconds."""
 
-    def after(self, events: Iterable[Event]) -> Fleet:
-        """The fleet after these events."""
+    def after(self, events: Iterable[Event], *, told: Told | None = None) -> Fleet:
+        """The fleet after these events. `told` finds other words than `doing` for what an agent does."""
         agents, held, waits = dict(self.agents), dict(self.held), list(self.waits)
         for event in events:
             if event.ticket is not None:
-                agents[event.ticket] = _moved(agents.get(event.ticket, Agent(event.ticket)), event)
+                agents[event.ticket] = _moved(agents.get(event.ticket, Agent(event.ticket)), event, told or doing)
             match event.kind:
                 case "fleet.held":
                     held[text_of(event.data.get("by"))] = text_of(event.data.get("reason"))
@@ -89,29 +92,39 @@ def unbegun(run: Run, agents: Iterable[Agent]) -> Fleet:
     return Fleet({one.ticket: Agent(one.ticket, one.title, since=run.began, heard=run.began) for one in agents})
 
 
-def _moved(agent: Agent, event: Event) -> Agent:
-    data, agent = event.data, replace(agent, heard=max(agent.heard, event.at))
+def _moved(agent: Agent, event: Event, told: Told) -> Agent:
+    data, does = event.data, told(event)
+    agent = replace(agent, heard=max(agent.heard, event.at), doing=agent.doing if does is None else does)
     match event.kind:
         case "agent.state":
             return _in_state(agent, event)
-        case "agent.activity":
-            return replace(agent, doing=text_of(data.get("doing")))
-        case "agent.waited" if (seconds := number(data.get("seconds"))) >= 1:
-            return replace(agent, doing=f"waited {seconds:.0f} s for {text_of(data.get('for'))}")
         case "model.call":
             cost = agent.cost_usd + number(data.get("cost_usd"))
             return replace(agent, cost_usd=cost, model_calls=agent.model_calls + 1)
-        case "check.started":
-            return replace(agent, doing=f"check {text_of(data.get('name'))}")
-        case "fork.ready":
-            return replace(agent, doing=f"fork of {text_of(data.get('service'))} is ready")
-        case "agent.fault":
-            return replace(agent, doing=f"to be tried again: {text_of(data.get('reason'))}")
         case "verdict":
-            conclusion = text_of(data.get("conclusion"))
-            return replace(agent, verdict=conclusion, doing=f"{conclusion}: {text_of(data.get('reason'))}")
+            return replace(agent, verdict=text_of(data.get("conclusion")))
         case _:
             return agent
+
+
+def doing(event: Event) -> str | None:
+    """What an agent does by this event; None where the event does not tell."""
+    data = event.data
+    match event.kind:
+        case "agent.activity":
+            return text_of(data.get("doing"))
+        case "agent.waited" if (seconds := number(data.get("seconds"))) >= 1:
+            return f"waited {seconds:.0f} s for {text_of(data.get('for'))}"
+        case "check.started":
+            return f"check {text_of(data.get('name'))}"
+        case "fork.ready":
+            return f"fork of {text_of(data.get('service'))} is ready"
+        case "agent.fault":
+            return f"to be tried again: {text_of(data.get('reason'))}"
+        case "verdict":
+            return f"{text_of(data.get('conclusion'))}: {text_of(data.get('reason'))}"
+        case _:
+            return None
 
 
 def _in_state(agent: Agent, event: Event) -> Agent:

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from harness.cli.board import AgentLine, Board, log_line
+from harness.cli.board import Board, log_line
 from harness.cli.documents import clock, short_span
 from harness.cli.output import STATE_STYLES, Output, state_cell
 from tasks.events import Event
+from tui.feed import Agent
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -99,9 +100,9 @@ def view(board: Board, now: float, console: Console) -> RenderableType:
     width = console.width
     rows = max(1, min(_ROWS, console.height - _OTHER_LINES))
     shown = board.moving(rows)
-    held = [_line(_cut(f"waiting for the {by}: {why}", width), "yellow") for by, why in board.held.items()]
-    lines = [_head(board, now), _totals(board), *held, *(_row(line, now, width) for line in shown)]
-    more = sum(line.working for line in board.agents.values()) - len(shown)
+    held = [_line(_cut(f"waiting for the {by}: {why}", width), "yellow") for by, why in board.fleet.held.items()]
+    lines = [_head(board, now), _totals(board), *held, *(_row(agent, now, width) for agent in shown)]
+    more = len(board.working()) - len(shown)
     if more > 0:
         lines.append(_line(f"… and {more} more at work", "dim"))
     return Group(*lines)
@@ -109,8 +110,9 @@ def view(board: Board, now: float, console: Console) -> RenderableType:
 
 def _head(board: Board, now: float) -> Text:
     took = short_span(now - board.began) if board.began else ""
-    cost = f"{board.cost_usd:.2f} USD" if board.cost_usd else ""
-    parts = [part for part in (f"{board.ended}/{board.total} ended", took, cost) if part]
+    cost_usd = board.fleet.cost_usd
+    cost = f"{cost_usd:.2f} USD" if cost_usd else ""
+    parts = [part for part in (f"{board.fleet.ended}/{board.total} ended", took, cost) if part]
     return _line(" · ".join(parts), "bold")
 
 
@@ -123,15 +125,15 @@ def _totals(board: Board) -> Text:
     return text
 
 
-def _row(line: AgentLine, now: float, width: int) -> Text:
+def _row(agent: Agent, now: float, width: int) -> Text:
     wide = width >= _WIDE
     ticket_width = min(28, max(8, width - _STATE_WIDTH - _SINCE_WIDTH - 6)) if not wide else 28
-    nth = f"{line.iteration}" if line.iteration else ""
-    since = short_span(now - line.since)
-    text = f"{_cut(line.ticket, ticket_width):<{ticket_width}} {line.state:<{_STATE_WIDTH}} {nth:>2} {since:>5}"
+    nth = f"{agent.iteration}" if agent.iteration else ""
+    since = short_span(now - agent.since)
+    text = f"{_cut(agent.ticket, ticket_width):<{ticket_width}} {agent.state:<{_STATE_WIDTH}} {nth:>2} {since:>5}"
     if wide:
-        text = f"{text}  {line.doing}"
-    return _line(_cut(text.rstrip(), width), STATE_STYLES.get(line.state, ""))
+        text = f"{text}  {agent.doing}"
+    return _line(_cut(text.rstrip(), width), STATE_STYLES.get(agent.state, ""))
 
 
 def _line(text: str, style: str) -> Text:

@@ -33,13 +33,30 @@ def test_a_ticket_through_the_loop() -> None:
     )
     line = found.agents["a"]
     assert (line.state, line.iteration, line.doing) == ("generating", 1, "read services/users/app.py")
-    assert (line.since, line.moved) == (3.0, 5.0)
+    assert (line.since, line.heard) == (3.0, 5.0)
     assert found.totals() == {"queued": 2, "generating": 1}
-    assert found.cost_usd == 0.25
+    assert found.fleet.cost_usd == 0.25
     found = found.fold(event("agent.state", "a", 9.0, state="verified", reason="all checks pass"))
-    assert found.ended == 1
+    assert found.fleet.ended == 1
     assert found.agents["a"].iteration == 1
     assert found.moving(10) == ()
+
+
+def test_a_line_says_what_is_done_and_not_what_is_waited_for() -> None:
+    found = board(
+        event("agent.state", "a", state="instantiating"),
+        event("fork.ready", "a", service="users"),
+        event("agent.waited", "a", 7.0, seconds=5, **{"for": "checks"}),
+        event("agent.fault", "a", 8.0, reason="the baseline is sick"),
+    )
+    assert (found.agents["a"].doing, found.agents["a"].heard) == ("fork users is ready", 8.0)
+
+
+def test_a_run_that_goes_on_knows_where_its_tickets_stand() -> None:
+    found = board(event("run.resumed", at=9.0, tickets={"a": "validating", "b": "queued", "c": "verified"}))
+    assert found.totals() == {"queued": 1, "validating": 1, "verified": 1}
+    assert (found.began, found.agents["a"].since) == (9.0, 9.0)
+    assert [agent.ticket for agent in found.working()] == ["a"]
 
 
 def test_a_repeated_state_keeps_its_beginning() -> None:

@@ -14,6 +14,13 @@ WITHOUT = (
 )
 
 
+@pytest.mark.parametrize("module", ["harness.cli.progress", "tui.fleet"])
+def test_the_fold_of_a_run_needs_no_textual(module: str) -> None:
+    code = f"import sys; sys.modules['textual'] = None; import {module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
