@@ -8,20 +8,17 @@ connection hangs without an error.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import anthropic
 import httpx2
 import tenacity
-from anthropic.types import Message as ApiMessage
 
+from harness.agents.anthropic.answer import Answer
 from harness.agents.anthropic.estimate import Estimate
 from harness.agents.anthropic.headers import allowances_in
 from harness.agents.anthropic.refusals import TRANSIENT_STATUS, permanent, trouble_of
@@ -32,9 +29,6 @@ from tasks.errors import ModelError
 
 BROKEN: Final = "broken"
 _CONNECT_S: Final = 10.0
-# A connection pool looks at each of its connections for every request: with a hundred in one that was a sixth of a
-# run's own time. Tickets are spread over several.
-_POOLS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +79,13 @@ class ModelClient:
         self._limits, self._estimate = limits or CallLimits(), Estimate()
         timeout = httpx2.Timeout(self._limits.idle_s, connect=_CONNECT_S)
         try:
-            self._sdks = tuple(
-                anthropic.AsyncAnthropic(
-                    base_url=base_url,
-                    api_key=api_key,
-                    max_retries=0,
-                    timeout=timeout,
-                    http_client=anthropic.DefaultAsyncHttpxClient(timeout=timeout, verify=_certificates()),
-                )
-                for _ in range(_POOLS)
+            self._sdk = anthropic.AsyncAnthropic(
+                base_url=base_url,
+                api_key=api_key,
+                max_retries=0,
+                timeout=timeout,
+                # A stream comes in many small pieces: the SDK's other transport takes half the time for each.
+                http_client=anthropic.DefaultAioHttpClient(timeout=timeout),
             )
         except anthropic.AnthropicError as error:
             raise ModelError(f"the model's client cannot be set up: {error}", hint="check ANTHROPIC_API_KEY") from error
@@ -104,8 +96,7 @@ class ModelClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for sdk in self._sdks:
-            await sdk.close()
+        await self._sdk.close()
 
     @property
     def max_tokens(self) -> int:
@@ -146,44 +137,38 @@ class ModelClient:
         wanted = Wanted(self._estimate.uncached_tokens(ticket, prompt), self._max_tokens)
         async with self._meter.call(ticket, wanted) as slot:
             began = time.monotonic()
-            begun: list[ApiMessage] = []
+            answer = Answer()
 
-            def charge(message: ApiMessage, stop_reason: str) -> ModelCall:
-                call = _charged(message, stop_reason, time.monotonic() - began)
+            def charge(stop_reason: str) -> ModelCall:
+                call = _charged(answer, stop_reason, time.monotonic() - began)
                 slot.charge(call)
                 billed(call)
                 return call
 
             try:
                 async with asyncio.timeout(self._limits.wall_s):
-                    message = await self._stream(ticket, request, slot, begun)
+                    content, stop_reason = await self._stream(request, slot, answer)
             except BaseException as error:
-                for broken in begun:
-                    charge(broken, BROKEN)
+                if answer.message is not None:
+                    charge(BROKEN)
                 explained = self._explained(error, slot)
                 if explained is error:
                     raise
                 raise explained from error
-            stop_reason = cast(str, message.stop_reason)
-            call = charge(message, stop_reason)
+            call = charge(stop_reason)
         self._estimate.answered(ticket, prompt)
-        return Reply([_plain(block) for block in message.content], stop_reason, call)
+        return Reply(content, stop_reason, call)
 
-    def _sdk(self, ticket: str) -> anthropic.AsyncAnthropic:
-        return self._sdks[zlib.crc32(ticket.encode()) % len(self._sdks)]
-
-    async def _stream(self, ticket: str, request: dict[str, Any], slot: Slot, begun: list[ApiMessage]) -> ApiMessage:
-        """The whole message. As soon as one has begun it is in `begun`, whatever becomes of it."""
-        async with self._sdk(ticket).messages.stream(
-            model=self._model, max_tokens=self._max_tokens, **request
-        ) as stream:
+    async def _stream(self, request: dict[str, Any], slot: Slot, answer: Answer) -> tuple[list[Block], str]:
+        """The whole answer, and why it ended; what came of it before an error is in `answer`."""
+        sent = self._sdk.messages.create(model=self._model, max_tokens=self._max_tokens, stream=True, **request)
+        async with await sent as stream:
             slot.told(allowances_in(stream.response.headers))
-            async for _ in stream:
-                if not begun:
-                    begun.append(stream.current_message_snapshot)
-            if not begun or begun[0].stop_reason is None:
-                raise CallFailed("garbled", "the answer ended before its end")
-            return begun[0]
+            async for event in stream:
+                answer.take(event)
+        if answer.stop_reason is None:
+            raise CallFailed("garbled", "the answer ended before its end")
+        return answer.content(), answer.stop_reason
 
     def _explained(self, error: BaseException, slot: Slot) -> BaseException:
         """What `error` means to us: to be repeated, to be told to the user, or none of our business."""
@@ -200,29 +185,24 @@ class ModelClient:
         return failed or error
 
 
-def _charged(message: ApiMessage, stop_reason: str, seconds: float) -> ModelCall:
-    usage = message.usage
+def _charged(answer: Answer, stop_reason: str, seconds: float) -> ModelCall:
+    assert answer.message is not None
+    model, usage = answer.message.model, answer.message.usage
     tokens = {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cache_read_tokens": usage.cache_read_input_tokens or 0,
         "cache_write_tokens": usage.cache_creation_input_tokens or 0,
     }
-    price = price_usd(message.model, **tokens)
+    price = price_usd(model, **tokens)
     return ModelCall(
-        model=message.model,
+        model=model,
         **tokens,
         cost_usd=price or 0.0,
         seconds=seconds,
         stop_reason=stop_reason,
         priced=price is not None,
     )
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    # Reading all certificates takes longer than everything else that a client is made of.
-    return httpx2.create_ssl_context()
 
 
 class _Backoff(tenacity.wait.wait_base):
@@ -235,13 +215,3 @@ class _Backoff(tenacity.wait.wait_base):
         failure = retry_state.outcome.exception() if retry_state.outcome else None
         asked_s = failure.retry_after_s if isinstance(failure, CallFailed) else None
         return self._jitter(retry_state) + (asked_s or 0.0)
-
-
-def _plain(block: Any) -> Block:
-    """A block of an answer as it is to be sent back: the fields that the API takes, no others."""
-    if block.type == "text":
-        return {"type": "text", "text": block.text}
-    if block.type == "tool_use":
-        return {"type": "tool_use", "id": block.id, "name": block.name, "input": block.input or {}}
-    plain: Block = block.to_dict(mode="json")
-    return plain
