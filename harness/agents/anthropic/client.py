@@ -84,7 +84,7 @@ class ModelClient:
                 api_key=api_key,
                 max_retries=0,
                 timeout=timeout,
-                # A stream comes in many small pieces: the SDK's other transport takes half the time for each.
+                # A stream comes in many small pieces: of the SDK's transports this takes least for each.
                 http_client=anthropic.DefaultAioHttpClient(timeout=timeout),
             )
         except anthropic.AnthropicError as error:
