@@ -64,6 +64,8 @@ class StoreJournal:
         self._database, self._run, self._claims, self._clock = database, run, claims, clock
         self._listeners: list[Listener] = []
         self._failure: Exception | None = None
+        self._placed: set[tuple[str, int]] = set()
+        """Tickets, with the generations in which they were claimed, that were moved since."""
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every further event, in this thread. It must be quick and never raise."""
@@ -82,13 +84,20 @@ class StoreJournal:
     ) -> None:
         """Move the agent, durably. To say the same end again changes nothing: a step repeated after a crash does.
 
+        The first move of a ticket that was claimed may come from any state that is no end: after a loss of power its
+        row and its position, which lie in two files, may be some steps apart.
+
         Raises IllegalMove, LeaseLost, StoreError (also for an event that was lost before).
         """
         if self._failure is not None:
             raise self._failure
         event = self._event("agent.state", ticket, {"state": state, "reason": reason, **(data or {})})
-        if await self._database.write(lambda session: self._append(session, event)):
+        generation = self._claims.held.get(ticket) if self._claims is not None else None
+        first = generation is not None and not is_final(state) and (ticket, generation) not in self._placed
+        if await self._database.write(lambda session: self._append(session, event, anywhence=first)):
             self._tell(event)
+        if generation is not None:
+            self._placed.add((ticket, generation))
 
     def _event(self, kind: EventKind, ticket: str | None, data: Mapping[str, Any] | None) -> Event:
         return Event(kind, self._run, ticket, dict(data or {}), self._clock())
@@ -102,12 +111,12 @@ class StoreJournal:
         if (error := future.exception()) is not None and not isinstance(error, LeaseLost):
             self._failure = cast(Exception, error)
 
-    def _append(self, session: Session, event: Event) -> bool:
-        """Note the event; False where it says what is known."""
+    def _append(self, session: Session, event: Event, *, anywhence: bool = False) -> bool:
+        """Note the event; False where it says what is known. `anywhence`: a move from any state that is no end."""
         if event.ticket is not None:
             if self._claims is not None:
                 self._claims.fence(session, event.ticket)
-            if event.kind in _FOLDED and not _fold(session, event, event.ticket):
+            if event.kind in _FOLDED and not _fold(session, event, event.ticket, anywhence):
                 return False
         row = {"run": event.run, "ticket": event.ticket, "kind": event.kind, "at": event.at}
         data = json.dumps(event.data, separators=(",", ":"), ensure_ascii=False)
@@ -115,7 +124,7 @@ class StoreJournal:
         return True
 
 
-def _fold(session: Session, event: Event, ticket: str) -> bool:
+def _fold(session: Session, event: Event, ticket: str, anywhence: bool) -> bool:
     """Change the agent's row as the event says; False where it says what is known."""
     data, this = event.data, {"of_run": event.run, "of_ticket": ticket}
     connection = session.connection()
@@ -129,7 +138,7 @@ def _fold(session: Session, event: Event, ticket: str) -> bool:
         old, state = cast(AgentState, found.state), cast(AgentState, data["state"])
         if is_final(old) and old == state:
             return False
-        if not may_move(old, state):
+        if not (may_move(old, state) or (anywhence and not is_final(old))):
             raise IllegalMove(ticket, old, state)
         values: dict[str, Any] = {"state": state, "reason": data.get("reason", "")}
         values |= {name: data[name] for name in _KNOWN if name in data}

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from sqlmodel import Session
@@ -17,12 +18,22 @@ from sqlmodel import Session
 from harness.store.claims import LEASE_S, Claims, LeaseLost
 from harness.store.database import Database
 from harness.store.effects import StoreEffects
-from harness.store.journal import StoreJournal
+from harness.store.journal import IllegalMove, StoreJournal
 from harness.store.runs import Runs
 from harness.store.tables import RunRow, WorkerRow
 from sandbox.presence import born_at
 from tasks.errors import UsageError
+from tasks.states import AgentState
 from tasks.ticket import Ticket
+
+STEPS: Final[list[AgentState]] = [
+    "preparing",
+    "generating",
+    "checking",
+    "instantiating",
+    "validating",
+    "submitting",
+]
 
 
 def run_row(name: str = "r1") -> RunRow:
@@ -313,6 +324,39 @@ async def test_an_end_gives_the_ticket_up(place: Path | str) -> None:
         (row, *_) = await Runs(database).agents("r1")
         assert (row.holder, row.lease_ends, row.environment) == (None, None, True)
         assert await claims.take(["t0"], 1) == ()
+
+
+@pytest.mark.parametrize("row", ["generating", "validating", "submitting"])
+async def test_a_row_that_a_loss_of_power_parted_from_the_position_is_put_right_once(
+    place: Path | str, row: AgentState
+) -> None:
+    async with Database(place) as database:
+        (ticket, *_) = await begun(database, 1)
+        before = StoreJournal(database, "r1")
+        for state in STEPS[: STEPS.index(row) + 1]:
+            await before.move(ticket, state)
+        claims = Claims(database, "r1", lease_s=60)
+        await claims.begin()
+        await claims.take([ticket], 1)
+        journal = StoreJournal(database, "r1", claims=claims)
+        await journal.move(ticket, "instantiating")
+        await journal.move(ticket, "validating")
+        with pytest.raises(IllegalMove):
+            await journal.move(ticket, "checking")
+
+
+async def test_nobody_takes_an_end_back_nor_says_verified_for_a_row_that_fell_behind(place: Path | str) -> None:
+    async with Database(place) as database:
+        one, other = await begun(database, 2)
+        claims = Claims(database, "r1", lease_s=60)
+        await claims.begin()
+        await claims.take([one, other], 2)
+        journal = StoreJournal(database, "r1", claims=claims)
+        with pytest.raises(IllegalMove):
+            await journal.move(one, "verified")
+        await StoreJournal(database, "r1").move(other, "failed")
+        with pytest.raises(IllegalMove):
+            await journal.move(other, "generating")
 
 
 async def test_who_shows_no_life_for_a_lease_is_sure_of_nothing(place: Path | str) -> None:
