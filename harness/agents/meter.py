@@ -105,6 +105,10 @@ class Meter(Protocol):
         signal of its owner's, which is to be let through."""
         ...
 
+    async def wait(self, ticket: str, seconds: float) -> None:
+        """Wait between two tries, holding nothing. A signal of the owner's breaks it off, and is to be let through."""
+        ...
+
     def nearly_spent(self, ticket: str) -> str | None:
         """Which of the ticket's budgets is nearly used up, in a few words for the model; None while none is."""
         ...
@@ -121,6 +125,9 @@ class OpenMeter:
     async def call(self, ticket: str, wanted: Wanted) -> AsyncIterator[Slot]:
         async with self._slots:
             yield _OpenSlot(ticket, self.calls)
+
+    async def wait(self, ticket: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     def nearly_spent(self, ticket: str) -> str | None:
         return None

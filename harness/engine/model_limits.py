@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,15 @@ class _Waiting:
     wanted: Wanted
     since: float
     granted: asyncio.Future[_InFlight]
+
+
+@dataclass(slots=True)
+class _Between:
+    """Somebody who waits between two tries."""
+
+    ticket: str
+    refused: Exception | None = None
+    called: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -81,6 +90,7 @@ class ModelLimits:
         self._input, self._output = Bucket(), Bucket()
         self._not_before = 0.0
         self._waiting: list[_Waiting] = []
+        self._between: list[_Between] = []
         self._unserved: dict[str, float] = {}
         """Since when a ticket waits for an answer, over all tries."""
         self._outputs: dict[str, int] = {}
@@ -110,12 +120,14 @@ class ModelLimits:
     def recheck(self) -> None:
         """Ask `before_call` for everybody who waits: those whom it refuses leave now, and not when it is their turn."""
         for waiting in tuple(self._waiting):
-            try:
-                self._ask(waiting.ticket)
-            except Exception as refused:  # the caller's own signal: passed on as it is
+            if (refused := self._refused(waiting.ticket)) is not None:
                 self._waiting.remove(waiting)
                 if not waiting.granted.done():
                     waiting.granted.set_exception(refused)
+        for between in self._between:
+            if (refused := self._refused(between.ticket)) is not None:
+                between.refused = refused
+                between.called.set()
 
     @asynccontextmanager
     async def call(self, ticket: str, wanted: Wanted) -> AsyncIterator[Slot]:
@@ -131,6 +143,28 @@ class ModelLimits:
                 raise
             finally:
                 self._ended(call, failed)
+
+    async def wait(self, ticket: str, seconds: float) -> None:
+        """See Meter."""
+        self._ask(ticket)
+        between = _Between(ticket)
+        self._between.append(between)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await between.called.wait()
+        finally:
+            self._between.remove(between)
+        if between.refused is not None:
+            raise between.refused
+
+    def _refused(self, ticket: str) -> Exception | None:
+        """The signal of whoever refuses this ticket, to be passed on as it is."""
+        try:
+            self._ask(ticket)
+        except Exception as refused:  # the caller's own signal
+            return refused
+        return None
 
     def _ask(self, ticket: str) -> None:
         try:

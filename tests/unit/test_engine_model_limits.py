@@ -322,6 +322,34 @@ def test_what_before_call_raises_passes_and_nothing_is_held() -> None:
     run_virtually(story())
 
 
+def test_a_wait_between_two_tries_is_broken_off_for_whom_the_owner_refuses() -> None:
+    async def story() -> None:
+        paused = set[str]()
+
+        def pause(ticket: str) -> None:
+            if ticket in paused:
+                raise Paused(ticket)
+
+        meter = limits(1, before_call=pause)
+        now = asyncio.get_running_loop().time
+        began = now()
+        waiting = [asyncio.create_task(meter.wait(ticket, 120)) for ticket in "ab"]
+        await asyncio.sleep(7)
+        paused.add("a")
+        meter.recheck()
+        with pytest.raises(Paused):
+            await waiting[0]
+        assert now() - began == 7
+        await waiting[1]
+        assert now() - began == 120
+        with pytest.raises(Paused):
+            await meter.wait("a", 120)
+        assert now() - began == 120
+        assert meter._between == []
+
+    run_virtually(story())
+
+
 def test_who_waits_is_asked_again_when_the_owner_says_so() -> None:
     async def story() -> None:
         paused = set[str]()

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -121,6 +122,7 @@ class ModelClient:
             stop=tenacity.stop_after_attempt(limits.tries),
             wait=_Backoff(limits),
             retry=tenacity.retry_if_exception_type(CallFailed),
+            sleep=partial(self._meter.wait, ticket),
             reraise=True,
         )
         try:
