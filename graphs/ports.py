@@ -53,6 +53,8 @@ class Generated:
 
     end: Literal["done", "needs_human", "out_of_budget", "stuck"]
     reason: str = ""
+    noted: bool = False
+    """Whether the user said something to the agent in this turn."""
 
 
 @dataclass(frozen=True, slots=True)

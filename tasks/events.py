@@ -22,6 +22,8 @@ EventKind = Literal[
     "agent.waited",
     "agent.fault",
     "agent.begun_anew",
+    "note.left",
+    "note.told",
     "model.call",
     "commit.made",
     "static.finished",

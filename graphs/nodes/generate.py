@@ -29,13 +29,15 @@ async def generate(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
     if generated.end == "out_of_budget":
         return {**begun, **ended("failed", f"out of budget: {generated.reason}")}
     commit = await ports.workspaces.commit(work, f"{work.ticket.title}\n\nTicket: {work.ticket.id}")
-    if commit is None or commit == state.get("commit"):
+    known = commit == state.get("commit")
+    if commit is None or (known and not generated.noted):
         return {**begun, **await _told(state, work, ports, nothing_changed(), generated, judged=commit is not None)}
     tree = (await ports.workspaces.tree(commit))[:_TREE]
-    if tree in state["seen"].split():
-        # Another commit, the same files: what was said of them holds.
+    if tree in state["seen"].split() and not generated.noted:
+        # Another commit, the same files: what was said of them holds, unless the user knows better.
         return {**begun, **await _told(state, work, ports, seen_before(), generated, judged=True)}
-    ports.journal.emit("commit.made", work.ticket.id, {"commit": commit, "iteration": iteration})
+    if not known:
+        ports.journal.emit("commit.made", work.ticket.id, {"commit": commit, "iteration": iteration})
     # A verdict belongs to one commit.
     return {**begun, "commit": commit, "verdict": "", "nudges": 0, "seen": f"{state['seen']} {tree}", "step": "check"}
 
@@ -47,7 +49,7 @@ async def _told(
     doubt = state.get("doubt", "failed")
     if generated.end == "stuck":
         return ended(doubt, f"the agent is stuck: {generated.reason}")
-    nudges = state["nudges"] + 1
+    nudges = 1 if generated.noted else state["nudges"] + 1
     if nudges > ports.caps.nudges:
         return ended(doubt, f"the agent is stuck: it ended {nudges} turns in a row without anything new to judge")
     ports.journal.emit("agent.nudged", work.ticket.id, {"reason": "nothing new to judge"})

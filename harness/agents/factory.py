@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphs.ports import Agent, Journal
 from harness.agents.meter import Meter
+from harness.agents.notes import Notes
 from harness.settings import AgentSettings
 from sandbox.driver import Driver
 
@@ -24,6 +25,7 @@ def build_agent(
     *,
     driver: Driver,
     meter: Meter,
+    notes: Notes,
     journal: Journal,
     transcripts: Path,
     repo_root: Path,
@@ -54,6 +56,7 @@ def build_agent(
     return AnthropicAgent(
         client,
         meter=meter,
+        notes=notes,
         driver=driver,
         journal=journal,
         transcripts=transcripts,

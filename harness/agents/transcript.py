@@ -22,8 +22,8 @@ from tasks.errors import StoreError
 VERSION: Final = 1
 TORN_SUFFIX: Final = ".torn"
 
-Origin = Literal["loop", "agent", "tools", "harness"]
-"""Who said a message: the ticket loop (the ticket, evidence), the model, its tools, or the agent's own code."""
+Origin = Literal["loop", "agent", "tools", "harness", "user"]
+"""Who said a message: the ticket loop (the ticket, evidence), the model, its tools, the agent's own code, the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Entry:
     """Of a message of the model: why it stopped."""
     iteration: int | None = None
     """Of a message of the loop: in which iteration it was said."""
+    note: int | None = None
+    """Of a message of the user: which note it is."""
 
     @property
     def message(self) -> Message:
@@ -72,10 +74,11 @@ class Transcript:
         *,
         stop_reason: str | None = None,
         iteration: int | None = None,
+        note: int | None = None,
     ) -> Entry:
         """Append one message. Raises StoreError when the disk does not take it; then it was not said."""
         role: Role = "assistant" if origin == "agent" else "user"
-        entry = Entry(origin, role, _sound(content), time.time(), stop_reason, iteration)
+        entry = Entry(origin, role, _sound(content), time.time(), stop_reason, iteration, note)
         try:
             _append(self.path, _line(entry))
         except OSError as error:
@@ -124,7 +127,7 @@ def _check_head(path: Path, line: bytes) -> None:
 def _entry(path: Path, number: int, line: bytes) -> Entry:
     data = _parsed(path, number, line)
     try:
-        rest = data.get("stop_reason"), data.get("iteration")
+        rest = data.get("stop_reason"), data.get("iteration"), data.get("note")
         return Entry(data["origin"], data["role"], data["content"], data["at"], *rest)
     except KeyError as error:
         raise StoreError(
@@ -144,7 +147,7 @@ def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 def _line(entry: Entry) -> dict[str, Any]:
     line = {"origin": entry.origin, "role": entry.role, "at": round(entry.at, 3), "content": entry.content}
-    rest = {"stop_reason": entry.stop_reason, "iteration": entry.iteration}
+    rest = {"stop_reason": entry.stop_reason, "iteration": entry.iteration, "note": entry.note}
     return {**line, **{name: value for name, value in rest.items() if value is not None}}
 
 

@@ -17,6 +17,10 @@ ServiceOption = Annotated[
     str | None,
     typer.Option("--service", "-s", metavar="SERVICE", autocompletion=completion.services, help="The service meant."),
 ]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or `last`.")]
+Tickets = Annotated[
+    list[str] | None, typer.Option("--ticket", "-t", metavar="ID", help="Only this ticket of the run; repeat.")
+]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
 
 

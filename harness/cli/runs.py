@@ -11,22 +11,19 @@ import typer
 
 from harness.cli.app import noun
 from harness.cli.interrupts import complete
-from harness.cli.options import Json, place_of
+from harness.cli.options import Json, RunId, Tickets, place_of
 from harness.cli.output import Output, state_cell
 from harness.cli.report import Format, format_of, write_report
+from harness.cli.steering import limit, note, retry
 from harness.cli.verdicts import show_verdict
 from harness.settings import Project
 from tasks.errors import UsageError
+from tasks.states import is_final
 
 if TYPE_CHECKING:
-    from harness.store.tables import AgentRow, RunRow
+    from harness.store.tables import AgentRow, NoteRow, RunRow
 
 app = noun("List runs, show or report one, and steer those that go on.")
-
-Tickets = Annotated[
-    list[str] | None, typer.Option("--ticket", "-t", metavar="ID", help="Only this ticket of the run; repeat.")
-]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or `last`.")]
 
 
 @app.command("list")
@@ -103,37 +100,9 @@ def cancel(ctx: typer.Context, run: RunId = "last", ticket: Tickets = None, json
     complete(_cancel(place_of(ctx).project(), run, tuple(ticket or ()), Output(json=json)))
 
 
-@app.command("retry")
-def retry(ctx: typer.Context, run: RunId = "last", ticket: Tickets = None, json: Json = False) -> None:
-    """Queue tickets again that ended without being verified: each begins anew, on a branch of its own."""
-    complete(_retry(place_of(ctx).project(), run, tuple(ticket or ()), Output(json=json)))
-
-
-@app.command("limit")
-def limit(
-    ctx: typer.Context,
-    run: RunId = "last",
-    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Agents at once.")] = None,
-    model_calls: Annotated[int | None, typer.Option("--model-calls", min=1, help="Model calls in flight.")] = None,
-    sandboxes: Annotated[int | None, typer.Option("--sandboxes", min=1, help="Sandboxes being created.")] = None,
-    deletions: Annotated[int | None, typer.Option("--deletions", min=1, help="Sandboxes being deleted.")] = None,
-    forks: Annotated[int | None, typer.Option("--forks", min=1, help="Forks that start.")] = None,
-    checks: Annotated[int | None, typer.Option("--checks", min=1, help="Agents whose checks run.")] = None,
-    json: Json = False,
-) -> None:
-    """Change how much of a run may happen at once, while it goes on."""
-    said = {
-        "agents": agents,
-        "model_calls": model_calls,
-        "sandboxes": sandboxes,
-        "deletions": deletions,
-        "forks": forks,
-        "checks": checks,
-    }
-    wanted = {name: number for name, number in said.items() if number is not None}
-    if not wanted:
-        raise UsageError("no limit is given", hint="`spurline runs limit --help` lists them")
-    complete(_limit(place_of(ctx).project(), run, wanted, Output(json=json)))
+app.command("retry")(retry)
+app.command("note")(note)
+app.command("limit")(limit)
 
 
 async def _resume(
@@ -192,38 +161,6 @@ async def _cancel(project: Project, name: str, tickets: tuple[str, ...], out: Ou
     _said(out, run, "cancelled", concerned, pid)
 
 
-async def _retry(project: Project, name: str, tickets: tuple[str, ...], out: Output) -> None:
-    from harness.runtime import opened_store
-    from harness.store.claims import Claims
-    from harness.store.runs import Runs
-
-    async with opened_store(project) as database:
-        runs = Runs(database)
-        row = await runs.find(name)
-        again = await runs.retry(row.id, tickets)
-        others = await Claims(database, row.id).others()
-    if out.json:
-        out.object({"run": row.id, "retried": list(again), "worked_on": bool(others)})
-        return
-    out.line(f"{len(again)} tickets of run {row.id} are queued again")
-    if again and not others:
-        out.note(f"`spurline runs resume {row.id}` works on them")
-
-
-async def _limit(project: Project, name: str, wanted: dict[str, int], out: Output) -> None:
-    from harness.runtime import opened_store
-    from harness.store.runs import Runs
-
-    async with opened_store(project) as database:
-        runs = Runs(database)
-        row = await runs.find(name)
-        await runs.limit(row.id, wanted)
-    if out.json:
-        out.object({"run": row.id, "limits": wanted})
-    else:
-        out.line(f"run {row.id}: " + ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in wanted.items()))
-
-
 def _said(out: Output, run: str, what: str, concerned: int, pid: int | None) -> None:
     if out.json:
         out.object({"run": run, "wish": what, "tickets": concerned, "worked_on": pid is not None})
@@ -271,6 +208,7 @@ async def _show(project: Project, name: str, out: Output) -> None:
 async def _show_ticket(project: Project, name: str, ticket: str, out: Output) -> None:
     from harness.runtime import opened_store
     from harness.store.documents import Verdicts
+    from harness.store.notes import Notes
     from harness.store.runs import Runs, agent_json
 
     async with opened_store(project) as database:
@@ -278,8 +216,11 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
         agent = await Runs(database).agent(row.id, ticket)
         verdict = await Verdicts(database).load(agent.verdict) if agent.verdict else None
         events = await Runs(database).events(row.id, ticket)
+        notes = await Notes(database).of(row.id, ticket)
     if out.json:
-        out.object({**agent_json(agent), "document": verdict, "events": [event.to_json() for event in events]})
+        said = [one.model_dump(include={"id", "attempt", "at", "text", "told_at"}) for one in notes]
+        document = {**agent_json(agent), "document": verdict, "notes": said}
+        out.object({**document, "events": [event.to_json() for event in events]})
         return
     out.fields(
         [
@@ -293,8 +234,18 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
             ("cost", f"{agent.cost_usd:.4f} USD in {agent.model_calls} model calls"),
         ]
     )
+    for one in notes:
+        out.line()
+        out.line(f"note of {_when(one.at)}, {_told(one, agent)}")
+        out.line(one.text)
     if verdict is not None:
         show_verdict(verdict, out)
+
+
+def _told(note: NoteRow, agent: AgentRow) -> str:
+    if note.told_at is not None:
+        return f"told {_when(note.told_at)}"
+    return "never told" if is_final(agent.state) else "not told yet"
 
 
 async def _load(project: Project, name: str) -> tuple[RunRow, tuple[AgentRow, ...]]:

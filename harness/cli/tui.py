@@ -13,9 +13,8 @@ from harness.cli.app import single
 from harness.cli.board import log_line
 from harness.cli.documents import clock
 from harness.cli.interrupts import complete
-from harness.cli.options import place_of
+from harness.cli.options import RunId, place_of
 from harness.cli.output import Output
-from harness.cli.runs import RunId
 from harness.settings import Project
 from tasks.errors import SpurlineError
 

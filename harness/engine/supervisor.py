@@ -75,6 +75,7 @@ class Supervisor:
         taken_up: Callable[[str], Awaitable[None]] = _untold,
         rest: Callable[[str], None] = lambda ticket: None,
         recheck: Callable[[], None] = lambda: None,
+        wished: Callable[[], Awaitable[None]] = _nothing,
         share: Callable[[], Awaitable[None]] = _nothing,
         faults: int = 6,
         hold_s: float = 1800.0,
@@ -83,7 +84,8 @@ class Supervisor:
         """`faults` of the environment end a ticket, a fault that holds for `hold_s` ends the run. `ttl_s`: leases of
         sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours,
         `taken_up` a ticket before it is worked on, and `rest` one whose time stands still; `recheck` is called when
-        tickets are to stop that may wait to call the model, `share` now and then while others work on the run too."""
+        tickets are to stop that may wait to call the model, `wished` when the user was heard of, `share` now and then
+        while others work on the run too."""
         self._standings = Standings()
         self._at_work = TicketWork(
             run=run,
@@ -101,7 +103,8 @@ class Supervisor:
         )
         self._run, self._ports, self._claims = run, ports, claims
         self._workspaces, self._driver, self._limits, self._breakers = workspaces, driver, limits, breakers
-        self._hold_s, self._ttl_s, self._recheck, self._share = hold_s, ttl_s, recheck, share
+        self._hold_s, self._ttl_s, self._recheck = hold_s, ttl_s, recheck
+        self._wished, self._share = wished, share
         self._wish, self._revision, self._shared, self._shared_at = "", 0, False, 0.0
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._told: dict[str, str] = {}
@@ -165,6 +168,8 @@ class Supervisor:
         if wishes.dead:
             await self._claims.bury()
         shared, self._shared = self._shared, wishes.workers > 1
+        if wishes.revision != self._revision:
+            await self._wished()
         if self._standings.stale or wishes.revision != self._revision or self._shared or shared or wishes.dead:
             self._standings.stale = False
             self._limits.change(json.loads(wishes.limits), wishes.workers)

@@ -49,12 +49,14 @@ async def crew(
     from harness.agents.factory import build_agent
     from harness.engine.limits import Limits
     from harness.engine.model_limits import ModelLimits
+    from harness.engine.noticeboard import Noticeboard
     from harness.engine.supervisor import Supervisor
     from harness.engine.throttle import ThrottledDriver, ThrottledValidator, TrackedWorkspaces
     from harness.repository import Worktrees
     from harness.store.checkpoints import open_checkpoints
     from harness.store.documents import BaselineResults, Messages, Verdicts
     from harness.store.effects import StoreEffects
+    from harness.store.notes import Notes
     from harness.submission import BranchSubmitter
     from harness.validation import LoopValidator
 
@@ -101,11 +103,13 @@ async def crew(
                 keep_verified=settings.submit.keep_sandbox,
             )
         )
+        noticeboard = Noticeboard(Notes(database), journal, row.id)
         agent = await stack.enter_async_context(
             build_agent(
                 settings.agent,
                 driver=driver,
                 meter=calls,
+                notes=noticeboard,
                 journal=journal,
                 transcripts=project.state / "transcripts",
                 repo_root=project.root,
@@ -130,6 +134,10 @@ async def crew(
         breakers = await stack.enter_async_context(_breakers(care, journal))
         place = store_place(project, "checkpoints.db")
         positions = open_checkpoints(place, lambda thread: claims.ensure(owner(thread)))
+
+        async def taken_up(ticket: str) -> None:
+            await asyncio.gather(_recount(budget, database, row, ticket), noticeboard.read(ticket))
+
         supervisor = Supervisor(
             run=row.id,
             loop=build_loop(await stack.enter_async_context(positions)),
@@ -139,7 +147,8 @@ async def crew(
             driver=driver,
             limits=limits,
             breakers=breakers,
-            taken_up=lambda ticket: _recount(budget, database, row, ticket),
+            taken_up=taken_up,
+            wished=noticeboard.read,
             rest=budget.rest,
             recheck=calls.recheck,
             share=lambda: _share(budget, database, row),

@@ -175,6 +175,23 @@ class MessageRow(SQLModel, table=True):
     text: str = Field(sa_column=Column(Text, nullable=False))
 
 
+class NoteRow(SQLModel, table=True):
+    """What the user said to an agent while it was at work."""
+
+    __tablename__ = "notes"
+    __table_args__ = (Index("notes_by_ticket", "run", "ticket"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run: str
+    ticket: str
+    attempt: int
+    """The attempt whose agent is, or was, to be told."""
+    at: float
+    text: str = Field(sa_column=Column(Text, nullable=False))
+    told_at: float | None = None
+    """When it had come into the conversation; None: it has not, as far as is known."""
+
+
 class BaselineResultRow(SQLModel, table=True):
     """What a check said of the untouched baseline, once a version."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
@@ -32,6 +32,7 @@ from harness.agents.transcript import Origin, Transcript, read
 from harness.engine.budget import Budget, Caps
 from harness.engine.model_limits import ModelLimits
 from harness.settings import AgentSettings
+from harness.store.notes import Note
 from sandbox.driver import Baseline, Cursor, Fork, LogLine, Sandbox, Source, Start, Window
 from sandbox.exchanges import Exchange
 from sandbox.hops import Hop
@@ -128,12 +129,26 @@ class Notes:
         return [data["doing"] for kind, _, data in self.events if kind == "agent.activity"]
 
 
+@dataclass
+class Board:
+    """What the user has said, in memory."""
+
+    notes: list[Note] = field(default_factory=list)
+    told_ids: list[int] = field(default_factory=list)
+
+    def waiting(self, work: Work) -> tuple[Note, ...]:
+        return tuple(note for note in self.notes if note.id not in self.told_ids)
+
+    async def told(self, work: Work, notes: Sequence[Note]) -> None:
+        self.told_ids += [note.id for note in notes]
+
+
 class Stage:
     """Everything that one test needs: recordings, a repository, and agents that come and go."""
 
     def __init__(self, folder: Path, root: Path) -> None:
         self.folder, self.root = folder, root
-        self.meter, self.notes, self.driver = OpenMeter(), Notes(), StandIn()
+        self.meter, self.notes, self.driver, self.board = OpenMeter(), Notes(), StandIn(), Board()
         self.settings = AgentSettings(kind="rehearsal", model="claude-sonnet-5-5", max_tokens=1000, turns=20)
         self.base_url = ""
 
@@ -168,6 +183,7 @@ class Stage:
             self.settings,
             driver=self.driver,
             meter=meter or self.meter,
+            notes=self.board,
             journal=self.notes,
             transcripts=self.folder / "transcripts",
             repo_root=self.root,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,6 +25,10 @@ from tasks.events import Event
 from tasks.states import is_final
 from tasks.ticket import Ticket
 from tests.unit.memory_ports import Before, Script, World
+
+
+async def nothing() -> None:
+    return None
 
 
 class Leases:
@@ -92,6 +96,7 @@ class Floor:
         hold_s: float = 60.0,
         leads: bool = True,
         probe: Probe | None = None,
+        wished: Callable[[], Awaitable[None]] = nothing,
     ) -> Supervisor:
         self.workspaces = TrackedWorkspaces(self.world.workspaces)
         self.claims = Claims(self.database, "r1", leads=leads)
@@ -132,6 +137,7 @@ class Floor:
             faults=faults,
             hold_s=hold_s,
             ttl_s=ttl_s,
+            wished=wished,
             on_crash=lambda name, text: self.crashes.append((name, text)),
         )
         self.journal.listen(lambda event: heard(supervisor, event))

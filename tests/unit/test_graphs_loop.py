@@ -360,3 +360,22 @@ class _Fragile:
             return await self._killer.call(self._target, name, args, named)
 
         return method
+
+
+async def test_a_note_lets_the_same_change_be_judged_again() -> None:
+    turns = [Generated("done"), Generated("done", noted=True)]
+    verdicts = [verdict("failed", "payments answered 400"), VERIFIED]
+    world, state = await work(Script(turns=turns, trees=["c1"], verdicts=verdicts))
+    assert state["outcome"] == "verified"
+    assert world.names("t1").count("validate") == 2
+    assert world.submitted["t1"] == ("c1", "v-verified")
+    assert [data["commit"] for kind, _, data in world.journal.events if kind == "commit.made"] == ["c1"]
+
+
+async def test_a_note_is_news_to_an_agent_that_was_nudged() -> None:
+    turns = [Generated("done"), Generated("done"), Generated("done", noted=True), Generated("done")]
+    world, state = await work(Script(turns=turns, trees=[None]), max_iterations=20)
+    assert state["outcome"] == "failed"
+    assert "stuck" in state["reason"]
+    # Twice told and once heard of the user, it has two more turns.
+    assert world.names("t1").count("generate") == 5

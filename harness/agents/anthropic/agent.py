@@ -2,14 +2,14 @@
 
 The transcript is the only memory. Every message is on the disk before the next thing happens, so an agent that was
 killed, or whose owner stopped it between two calls, goes on where it was: what the loop says in one iteration is said
-once, and a turn that had ended is not played again.
+once, so is what the user says, and a turn that had ended is not played again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from harness.agents.anthropic.prompt import (
     CUT_CALL,
     GO_ON,
     LAST_CALLS,
+    NOTE,
     REPEATED,
     SYSTEM,
     WRAP_UP,
@@ -38,6 +39,7 @@ from harness.agents.anthropic.tools import Tool, by_name, own_tool
 from harness.agents.anthropic.turn import DiagnosticsInput, ask_human_tool, question_in, results_of
 from harness.agents.conversation import Block, text_block, tool_calls, tool_result
 from harness.agents.meter import Meter, ModelCall, OutOfBudget
+from harness.agents.notes import Notes
 from harness.agents.transcript import Entry, Transcript
 from sandbox.driver import Cursor, Driver
 from tasks.errors import SandboxError
@@ -63,6 +65,7 @@ class AnthropicAgent:
         client: ModelClient,
         *,
         meter: Meter,
+        notes: Notes,
         driver: Driver,
         journal: Journal,
         transcripts: Path,
@@ -71,7 +74,8 @@ class AnthropicAgent:
         turns: int,
         diagnostics: Diagnostics,
     ) -> None:
-        self._client, self._meter, self._driver, self._journal = client, meter, driver, journal
+        self._client, self._meter, self._notes = client, meter, notes
+        self._driver, self._journal = driver, journal
         self._transcripts, self._grounds, self._entry = transcripts, grounds, entry
         self._turns, self._diagnostics = turns, diagnostics
         self._system = system_blocks(SYSTEM)
@@ -97,7 +101,7 @@ class AnthropicAgent:
         if not (turn and turn[0].iteration == iteration):
             await asyncio.to_thread(transcript.add, "loop", [text_block(message)], iteration=iteration)
         elif (ended := _ended(turn)) is not None:
-            return ended
+            return replace(ended, noted=_noted(turn))
         try:
             ended = await self._until_end(work, transcript)
         except OutOfBudget as refused:
@@ -105,15 +109,16 @@ class AnthropicAgent:
         except TooLong as refused:
             ended = Generated("stuck", f"the conversation no longer fits into the model's context: {refused}")
         await self._note_cursor(work)
-        return ended
+        return replace(ended, noted=_noted(_this_turn(transcript.entries)))
 
     async def _until_end(self, work: Work, transcript: Transcript) -> Generated:
         tools = by_name(self._tools(work))
         definitions = [tool.definition for tool in tools.values()]
         while (left := self._turns - _calls_made(_this_turn(transcript.entries))) > 0:
+            await self._tell_notes(work, transcript)
             if left == WARNED_BEFORE and self._turns > WARNED_BEFORE:
                 await self._tell_once(transcript, LAST_CALLS.format(left=left))
-            if (repeats := _same_calls(_this_turn(transcript.entries))) >= 2 * SAME_CALLS:
+            if (repeats := _same_calls(_since_news(transcript.entries))) >= 2 * SAME_CALLS:
                 return Generated("stuck", f"the same tool call {repeats} times in a row, with the same result")
             if repeats == SAME_CALLS:
                 await self._tell_once(transcript, REPEATED.format(times=repeats))
@@ -188,6 +193,18 @@ class AnthropicAgent:
         if all(entry.content != [text_block(text)] for entry in since):
             await self._tell(transcript, text)
 
+    async def _tell_notes(self, work: Work, transcript: Transcript) -> None:
+        """Tell what the user has said. Each note is on the disk before it is known to be told: the other way round, one
+        that was not told could pass for one that was."""
+        if not (waiting := self._notes.waiting(work)):
+            return
+        known = {entry.note for entry in transcript.entries}
+        for note in waiting:
+            if note.id not in known:
+                said = [text_block(NOTE.format(text=note.text))]
+                await asyncio.to_thread(transcript.add, "user", said, note=note.id)
+        await self._notes.told(work, waiting)
+
     def _note_call(self, work: Work, call: ModelCall) -> None:
         self._journal.emit("model.call", work.ticket.id, asdict(call))
 
@@ -207,6 +224,17 @@ def _this_turn(entries: Sequence[Entry]) -> Sequence[Entry]:
     """The entries since, and with, what the loop said last."""
     starts = [index for index, entry in enumerate(entries) if entry.origin == "loop"]
     return entries[starts[-1] :] if starts else []
+
+
+def _since_news(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries since loop or user said something last: what stood still before may move by that."""
+    news = [index for index, entry in enumerate(entries) if entry.origin in ("loop", "user")]
+    return entries[news[-1] :] if news else []
+
+
+def _noted(turn: Sequence[Entry]) -> bool:
+    """Whether the user said something in the turn."""
+    return any(entry.origin == "user" for entry in turn)
 
 
 def _wraps_up(entries: Sequence[Entry]) -> bool:

@@ -1,0 +1,112 @@
+"""The commands of `spurline runs` by which a person acts on the agents of a run, from any terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from harness.cli.interrupts import complete
+from harness.cli.options import Json, RunId, Tickets, place_of
+from harness.cli.output import Output
+from harness.settings import Project
+from tasks.errors import UsageError
+
+_Ticket = Annotated[list[str], typer.Option("--ticket", "-t", metavar="ID", help="The ticket meant; repeat.")]
+_Text = Annotated[list[str], typer.Argument(metavar="TEXT…", help="What is said; `-` reads it from stdin.")]
+
+
+def retry(ctx: typer.Context, run: RunId = "last", ticket: Tickets = None, json: Json = False) -> None:
+    """Queue tickets again that ended without being verified: each begins anew, on a branch of its own."""
+    complete(_retry(place_of(ctx).project(), run, tuple(ticket or ()), Output(json=json)))
+
+
+def note(ctx: typer.Context, run: RunId, ticket: _Ticket, text: _Text, json: Json = False) -> None:
+    """Tell agents at work something: each hears it once, before its next model call, as a note of the user."""
+    complete(_note(place_of(ctx).project(), run, tuple(ticket), _said(text), Output(json=json)))
+
+
+def limit(
+    ctx: typer.Context,
+    run: RunId = "last",
+    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Agents at once.")] = None,
+    model_calls: Annotated[int | None, typer.Option("--model-calls", min=1, help="Model calls in flight.")] = None,
+    sandboxes: Annotated[int | None, typer.Option("--sandboxes", min=1, help="Sandboxes being created.")] = None,
+    deletions: Annotated[int | None, typer.Option("--deletions", min=1, help="Sandboxes being deleted.")] = None,
+    forks: Annotated[int | None, typer.Option("--forks", min=1, help="Forks that start.")] = None,
+    checks: Annotated[int | None, typer.Option("--checks", min=1, help="Agents whose checks run.")] = None,
+    json: Json = False,
+) -> None:
+    """Change how much of a run may happen at once, while it goes on."""
+    said = {
+        "agents": agents,
+        "model_calls": model_calls,
+        "sandboxes": sandboxes,
+        "deletions": deletions,
+        "forks": forks,
+        "checks": checks,
+    }
+    wanted = {name: number for name, number in said.items() if number is not None}
+    if not wanted:
+        raise UsageError("no limit is given", hint="`spurline runs limit --help` lists them")
+    complete(_limit(place_of(ctx).project(), run, wanted, Output(json=json)))
+
+
+def _said(words: list[str]) -> str:
+    if words != ["-"]:
+        return " ".join(words)
+    return sys.stdin.buffer.read().decode(errors="replace")
+
+
+async def _retry(project: Project, name: str, tickets: tuple[str, ...], out: Output) -> None:
+    from harness.runtime import opened_store
+    from harness.store.claims import Claims
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        again = await runs.retry(row.id, tickets)
+        others = await Claims(database, row.id).others()
+    if out.json:
+        out.object({"run": row.id, "retried": list(again), "worked_on": bool(others)})
+        return
+    out.line(f"{len(again)} tickets of run {row.id} are queued again")
+    if again and not others:
+        out.note(f"`spurline runs resume {row.id}` works on them")
+
+
+async def _note(project: Project, name: str, tickets: tuple[str, ...], text: str, out: Output) -> None:
+    from harness.runtime import opened_store
+    from harness.store.claims import Claims
+    from harness.store.notes import Notes
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        row = await Runs(database).find(name)
+        await Notes(database).leave(row.id, tickets, text)
+        others = await Claims(database, row.id).others()
+    if out.json:
+        out.object({"run": row.id, "noted": list(tickets), "worked_on": bool(others)})
+        return
+    out.line(f"run {row.id}: noted for {', '.join(tickets)}")
+    out.note(
+        "told before the next model call; `spurline runs show -t` says whether it was"
+        if others
+        else f"nobody works on the run at the moment: told when `spurline runs resume {row.id}` goes on"
+    )
+
+
+async def _limit(project: Project, name: str, wanted: dict[str, int], out: Output) -> None:
+    from harness.runtime import opened_store
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        await runs.limit(row.id, wanted)
+    if out.json:
+        out.object({"run": row.id, "limits": wanted})
+    else:
+        out.line(f"run {row.id}: " + ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in wanted.items()))
