@@ -57,18 +57,17 @@ def build_loop(checkpointer: BaseCheckpointSaver[Any] | None = None) -> TicketLo
     return graph.compile(checkpointer=checkpointer)
 
 
-async def work_ticket(loop: TicketLoop, ports: Ports, run: str, ticket: str, attempt: int = 1) -> TicketState:
-    """Take one ticket through the loop to its end: from where it stands, or from the beginning.
+async def work_ticket(
+    loop: TicketLoop, ports: Ports, run: str, ticket: str, attempt: int = 1, *, carries_on: int = 0
+) -> TicketState:
+    """Take one ticket through the loop to its end: from where it stands, or from the beginning, or (`carries_on`) from
+    where that attempt ended.
 
     Raises what the ports raise, Stopped among it; called again it goes on with the step that broke off.
     """
     # Each iteration passes at most five nodes; LangGraph's own limit of 25 would end a long ticket early.
     limit = 20 + 6 * ports.caps.iterations
-    config: RunnableConfig = {
-        "configurable": {"thread_id": _thread(run, ticket, attempt)},
-        "recursion_limit": limit,
-    }
-    begin = TicketState(run=run, ticket=ticket, attempt=attempt)
+    config = _of_thread(run, ticket, attempt, limit)
     known = await loop.aget_state(config) if loop.checkpointer else None
     # A step whose result was kept and that has no checkpoint yet is not `next` any more, but still among the tasks.
     if known is not None and known.values and not known.tasks:
@@ -77,6 +76,9 @@ async def work_ticket(loop: TicketLoop, ports: Ports, run: str, ticket: str, att
     if known is not None and goes_on and not await _goes_on_here(ports, known.values):
         ports.journal.emit("agent.begun_anew", ticket, {"reason": "what it had done is on another machine"})
         goes_on = False
+    begin = TicketState(run=run, ticket=ticket, attempt=attempt)
+    if carries_on and not goes_on:
+        begin |= {"carries_on": carries_on, **await _left_by(loop, run, ticket, carries_on)}
     state: dict[str, object] = await loop.ainvoke(
         None if goes_on else begin,
         config,
@@ -91,6 +93,19 @@ def owner(thread: str) -> str:
     return thread.partition("/")[2].partition("@")[0]
 
 
+def _of_thread(run: str, ticket: str, attempt: int, steps: int = 1) -> RunnableConfig:
+    return {"configurable": {"thread_id": _thread(run, ticket, attempt)}, "recursion_limit": steps}
+
+
+async def _left_by(loop: TicketLoop, run: str, ticket: str, attempt: int) -> TicketState:
+    """What an attempt that has ended leaves to the one that goes on: how it ended, and what its agent has not heard."""
+    values = (await loop.aget_state(_of_thread(run, ticket, attempt))).values if loop.checkpointer else {}
+    if "outcome" not in values:
+        # It was ended from outside.
+        return {}
+    return {"message": values["message"], "reason": f"{values['outcome']}, {values['reason']}"}
+
+
 def _thread(run: str, ticket: str, attempt: int) -> str:
     return f"{run}/{attempt_name(ticket, attempt)}"
 
@@ -99,7 +114,9 @@ async def _goes_on_here(ports: Ports, state: Mapping[str, Any]) -> bool:
     """Whether what a ticket was worked on with is on this machine: its worktree's place, and what was committed."""
     if "worktree" not in state:
         return True
-    work = await ports.workspaces.prepare(state["run"], ports.tickets[state["ticket"]], state.get("attempt", 1))
+    work = await ports.workspaces.prepare(
+        state["run"], ports.tickets[state["ticket"]], state.get("attempt", 1), state.get("carries_on", 0)
+    )
     commit = state.get("commit")
     return work.worktree == state["worktree"] and (commit is None or await ports.workspaces.knows(commit))
 

@@ -72,8 +72,9 @@ class Verdict:
 class Workspaces(Protocol):
     """Worktrees and commits: git, seen from the loop."""
 
-    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
-        """The place to work, made where it is not there: safe to repeat."""
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1, carries_on: int = 0) -> Work:
+        """The place to work, made where it is not there: safe to repeat. It begins with the last commit of the attempt
+        `carries_on`, where that is here, else with the base."""
         ...
 
     async def commit(self, work: Work, message: str) -> str | None:
@@ -93,6 +94,11 @@ class Workspaces(Protocol):
 
 class Agent(Protocol):
     """The worker. It keeps its own conversation (by run and ticket); the loop gives it only what is new."""
+
+    async def carry_on(self, work: Work, attempt: int) -> bool:
+        """Take over the conversation of an earlier attempt, unless this one has begun: safe to repeat. Whether there
+        is one to go on with; on another machine it is not."""
+        ...
 
     async def generate(self, work: Work, message: str, iteration: int) -> Generated:
         """Say what is new, once an iteration however often this is called, and go on with the conversation until the

@@ -21,6 +21,17 @@ Work in the current folder, which is a checkout of the repository. End your turn
 committed, started beside the running system, and judged there."""
 
 
+def going_on(ended: str, evidence: str) -> str:
+    """The first message of an attempt that goes on from where the one before ended. `ended` says how, empty where that
+    is not known; `evidence` is what the agent has yet to hear."""
+    how = f" It had ended: {ended}." if ended else ""
+    words = f"""The user wants you to go on with this ticket.{how} Calls, time and money are counted anew.
+
+The working directory is as it was last committed, perhaps in another place; what was not committed is gone, so look
+before you rely on it. What you were told about the ticket and about how it is judged holds."""
+    return f"{words}\n\n{evidence}" if evidence else words
+
+
 def static_feedback(output: str) -> str:
     """The static checks failed; nothing was started."""
     return f"""The static checks failed, so nothing was started yet. Mend this and end your turn again.

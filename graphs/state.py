@@ -11,7 +11,7 @@ from graphs.ports import Ports, Work
 from tasks.states import FinalState
 from tasks.text import one_line
 
-REASON_LIMIT: Final = 300
+REASON_LIMIT: Final = 280
 """Characters of a reason: it comes from agents and verdicts, and every checkpoint holds it."""
 
 Step = Literal["generate", "check", "instantiate", "validate", "feedback", "submit", "tear_down"]
@@ -27,6 +27,8 @@ class TicketState(TypedDict, total=False):
     worktree: str
     sandbox: str
     attempt: int
+    carries_on: int
+    """The attempt from whose end this one goes on; not there where it begins anew."""
     iteration: int
     """Passes generate → validate that were begun."""
     failed_verdicts: int
@@ -37,7 +39,7 @@ class TicketState(TypedDict, total=False):
     seen: str
     """The beginnings of the trees that went on from generate, with spaces between: none goes twice."""
     message: str
-    """Id of what is said to the agent next."""
+    """Id of what is said to the agent next; empty where it was said."""
     commit: str
     verdict: str
     """Id of the verdict on `commit`; empty until it is judged."""

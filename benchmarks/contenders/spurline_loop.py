@@ -41,7 +41,7 @@ class Hollow:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1, carries_on: int = 0) -> Work:
         name = f"{run}-{ticket.id}"
         return Work(run, ticket, f"spurline/{run}/{ticket.id}", BASE, str(self._folder), name, attempt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from langgraph.runtime import Runtime
@@ -9,6 +10,7 @@ from langgraph.runtime import Runtime
 from graphs.ports import Generated, Ports, Work
 from graphs.prompts import nothing_changed, seen_before
 from graphs.state import TicketState, ended, work_of
+from tasks.errors import SpurlineError
 
 _TREE: Final = 12
 """Hex digits of a tree that are kept: enough to tell a hundred apart."""
@@ -23,12 +25,16 @@ async def generate(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
         data={"iterations": iteration, "branch": work.branch, "sandbox": work.sandbox},
     )
     generated = await ports.agent.generate(work, await ports.messages.text(state["message"]), iteration)
-    begun: TicketState = {"iteration": iteration}
-    if generated.end == "needs_human":
-        return {**begun, **ended("needs_human", generated.reason)}
-    if generated.end == "out_of_budget":
+    begun: TicketState = {"iteration": iteration, "message": ""}
+    subject = f"{work.ticket.title}\n\nTicket: {work.ticket.id}"
+    if generated.end in ("needs_human", "out_of_budget"):
+        # Not to be judged; who carries on finds it there.
+        with contextlib.suppress(SpurlineError):
+            await ports.workspaces.commit(work, subject)
+        if generated.end == "needs_human":
+            return {**begun, **ended("needs_human", generated.reason)}
         return {**begun, **ended("failed", f"out of budget: {generated.reason}")}
-    commit = await ports.workspaces.commit(work, f"{work.ticket.title}\n\nTicket: {work.ticket.id}")
+    commit = await ports.workspaces.commit(work, subject)
     known = commit == state.get("commit")
     if commit is None or (known and not generated.noted):
         return {**begun, **await _told(state, work, ports, nothing_changed(), generated, judged=commit is not None)}

@@ -3,7 +3,8 @@
 A JSON Lines file a ticket, `FOLDER/RUN/TICKET.jsonl`. Its first line names the format; every other line is one message
 as it was said. A message is on the disk before the next thing happens. Whatever moment the process died in, opening
 the file again gives a conversation that the API accepts: a line that was half written is moved aside, and what is
-missing in the conversation is mended on reading, never in the file.
+missing in the conversation is mended on reading, never in the file. The transcript of an attempt that carries on begins
+with all that was said in the one before; its first line tells how many entries that are.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Transcript:
 
     path: Path
     entries: list[Entry] = field(default_factory=list)
+    carried: int = 0
+    """How many of the entries were said in the attempt before."""
 
     @classmethod
     def open(cls, folder: Path, run: str, ticket: str) -> Transcript:
@@ -65,7 +68,13 @@ class Transcript:
                 _append(path, {"transcript": VERSION, "run": run, "ticket": ticket})
         except OSError as error:
             raise _unusable(path, error) from error
-        return cls(path, [_entry(path, number, line) for number, line in enumerate(lines[1:], 2)])
+        carried = _check_head(path, lines[0]) if lines else 0
+        return cls(path, [_entry(path, number, line) for number, line in enumerate(lines[1:], 2)], carried)
+
+    @property
+    def own(self) -> list[Entry]:
+        """The entries of this attempt."""
+        return self.entries[self.carried :]
 
     def add(
         self,
@@ -98,6 +107,26 @@ def read(path: Path) -> Iterator[Entry]:
         yield _entry(path, number, line)
 
 
+def carry_over(folder: Path, run: str, earlier: str, ticket: str) -> bool:
+    """Begin the transcript of `ticket` with that of `earlier`, where it is not there yet. Whether it begins with
+    anything. Raises StoreError."""
+    path, before = folder / run / f"{ticket}.jsonl", folder / run / f"{earlier}.jsonl"
+    try:
+        if lines := _whole_lines(path):
+            return _check_head(path, lines[0]) > 0
+        said = _whole_lines(before)[1:]
+        if not said:
+            return False
+        head = {"transcript": VERSION, "run": run, "ticket": ticket, "carried": len(said)}
+        beside = path.with_name(path.name + ".new")
+        beside.unlink(missing_ok=True)
+        _put(beside, b"".join(line + b"\n" for line in (json.dumps(head).encode(), *said)))
+        os.replace(beside, path)  # noqa: PTH105
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return True
+
+
 def _whole_lines(path: Path) -> list[bytes]:
     """The lines of the file that were written whole; what follows them is moved aside and cut off."""
     try:
@@ -109,19 +138,18 @@ def _whole_lines(path: Path) -> list[bytes]:
         with path.with_name(path.name + TORN_SUFFIX).open("ab") as aside:
             aside.write(torn + b"\n")
         os.truncate(path, end)
-    lines = data[:end].split(b"\n")[:-1]
-    if lines:
-        _check_head(path, lines[0])
-    return lines
+    return data[:end].split(b"\n")[:-1]
 
 
-def _check_head(path: Path, line: bytes) -> None:
+def _check_head(path: Path, line: bytes) -> int:
+    """How many entries were carried over; StoreError where it is no head of ours."""
     head = _parsed(path, 1, line)
     if head.get("transcript") != VERSION:
         raise StoreError(
             f"{path}:1: this is no transcript of format {VERSION}",
             hint="another version of Spurline wrote it, or it is another file: move it away, or use that version",
         )
+    return int(head.get("carried", 0))
 
 
 def _entry(path: Path, number: int, line: bytes) -> Entry:
@@ -158,7 +186,11 @@ def _sound(content: Sequence[Block]) -> list[Block]:
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
-    data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    _put(path, json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Add `data` at the end of the file, on the disk, or leave it as it was."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size_bytes = os.fstat(descriptor).st_size

@@ -14,7 +14,7 @@ from harness.cli.interrupts import complete
 from harness.cli.options import Json, RunId, Tickets, place_of
 from harness.cli.output import Output, state_cell
 from harness.cli.report import Format, format_of, write_report
-from harness.cli.steering import limit, note, retry
+from harness.cli.steering import answer, limit, note, retry
 from harness.cli.verdicts import show_verdict
 from harness.settings import Project
 from tasks.errors import UsageError
@@ -102,6 +102,7 @@ def cancel(ctx: typer.Context, run: RunId = "last", ticket: Tickets = None, json
 
 app.command("retry")(retry)
 app.command("note")(note)
+app.command("answer")(answer)
 app.command("limit")(limit)
 
 
@@ -194,7 +195,7 @@ async def _list(project: Project, out: Output) -> None:
 async def _show(project: Project, name: str, out: Output) -> None:
     row, agents = await _load(project, name)
     if out.json:
-        from harness.store.runs import agent_json
+        from harness.store.attempts import agent_json
 
         out.object({**_run_json(row), "agents": [agent_json(agent) for agent in agents]})
         return
@@ -207,9 +208,10 @@ async def _show(project: Project, name: str, out: Output) -> None:
 
 async def _show_ticket(project: Project, name: str, ticket: str, out: Output) -> None:
     from harness.runtime import opened_store
+    from harness.store.attempts import agent_json
     from harness.store.documents import Verdicts
     from harness.store.notes import Notes
-    from harness.store.runs import Runs, agent_json
+    from harness.store.runs import Runs
 
     async with opened_store(project) as database:
         row = await Runs(database).find(name)

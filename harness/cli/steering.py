@@ -17,14 +17,34 @@ _Ticket = Annotated[list[str], typer.Option("--ticket", "-t", metavar="ID", help
 _Text = Annotated[list[str], typer.Argument(metavar="TEXT…", help="What is said; `-` reads it from stdin.")]
 
 
-def retry(ctx: typer.Context, run: RunId = "last", ticket: Tickets = None, json: Json = False) -> None:
-    """Queue tickets again that ended without being verified: each begins anew, on a branch of its own."""
-    complete(_retry(place_of(ctx).project(), run, tuple(ticket or ()), Output(json=json)))
+def retry(
+    ctx: typer.Context,
+    run: RunId = "last",
+    ticket: Tickets = None,
+    carry_on: Annotated[
+        bool, typer.Option("--carry-on", help="Go on from where each ended: its last commit, its conversation.")
+    ] = False,
+    note: Annotated[
+        str | None, typer.Option("--note", metavar="TEXT", help="What the agents are told at their beginning.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Queue tickets again that ended without being verified: each begins anew, on a branch of its own.
+
+    With --carry-on each goes on from where it ended, in a further attempt with counters of its own.
+    """
+    project, tickets = place_of(ctx).project(), tuple(ticket or ())
+    complete(_retry(project, run, tickets, Output(json=json), carry_on=carry_on, note=note))
 
 
 def note(ctx: typer.Context, run: RunId, ticket: _Ticket, text: _Text, json: Json = False) -> None:
     """Tell agents at work something: each hears it once, before its next model call, as a note of the user."""
     complete(_note(place_of(ctx).project(), run, tuple(ticket), _said(text), Output(json=json)))
+
+
+def answer(ctx: typer.Context, run: RunId, ticket: _Ticket, text: _Text, json: Json = False) -> None:
+    """Answer a ticket that asked a human: it carries on with the answer. Everything is judged as ever."""
+    complete(_answer(place_of(ctx).project(), run, tuple(ticket), _said(text), Output(json=json)))
 
 
 def limit(
@@ -59,7 +79,9 @@ def _said(words: list[str]) -> str:
     return sys.stdin.buffer.read().decode(errors="replace")
 
 
-async def _retry(project: Project, name: str, tickets: tuple[str, ...], out: Output) -> None:
+async def _retry(
+    project: Project, name: str, tickets: tuple[str, ...], out: Output, *, carry_on: bool, note: str | None
+) -> None:
     from harness.runtime import opened_store
     from harness.store.claims import Claims
     from harness.store.runs import Runs
@@ -67,14 +89,31 @@ async def _retry(project: Project, name: str, tickets: tuple[str, ...], out: Out
     async with opened_store(project) as database:
         runs = Runs(database)
         row = await runs.find(name)
-        again = await runs.retry(row.id, tickets)
+        again = await runs.retry(row.id, tickets, carry_on=carry_on, note=note)
         others = await Claims(database, row.id).others()
+    _queued(out, row.id, "retried", again, worked_on=bool(others))
+
+
+async def _answer(project: Project, name: str, tickets: tuple[str, ...], text: str, out: Output) -> None:
+    from harness.runtime import opened_store
+    from harness.store.claims import Claims
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        row = await runs.find(name)
+        await runs.answer(row.id, tickets, text)
+        others = await Claims(database, row.id).others()
+    _queued(out, row.id, "answered", tickets, worked_on=bool(others))
+
+
+def _queued(out: Output, run: str, what: str, tickets: tuple[str, ...], *, worked_on: bool) -> None:
     if out.json:
-        out.object({"run": row.id, "retried": list(again), "worked_on": bool(others)})
+        out.object({"run": run, what: list(tickets), "worked_on": worked_on})
         return
-    out.line(f"{len(again)} tickets of run {row.id} are queued again")
-    if again and not others:
-        out.note(f"`spurline runs resume {row.id}` works on them")
+    out.line(f"{len(tickets)} tickets of run {run} are queued again")
+    if tickets and not worked_on:
+        out.note(f"`spurline runs resume {run}` works on them")
 
 
 async def _note(project: Project, name: str, tickets: tuple[str, ...], text: str, out: Output) -> None:

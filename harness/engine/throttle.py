@@ -79,8 +79,8 @@ class TrackedWorkspaces:
         """The names of all sandboxes of what is out."""
         return frozenset(self._owners)
 
-    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
-        work = await self._inner.prepare(run, ticket, attempt)
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1, carries_on: int = 0) -> Work:
+        work = await self._inner.prepare(run, ticket, attempt, carries_on)
         self.out[ticket.id] = work
         self._owners[work.sandbox] = ticket.id
         return work

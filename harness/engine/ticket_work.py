@@ -128,7 +128,9 @@ class TicketWork:
                     # The submission was begun before: see _Unhurried.
                     clock.stand_still()
                 await self._taken_up(ticket)
-                return await work_ticket(self._loop, self._ports, self._run, ticket, standing.attempt)
+                return await work_ticket(
+                    self._loop, self._ports, self._run, ticket, standing.attempt, carries_on=standing.carries_on
+                )
         finally:
             del self.clocks[ticket]
             self._rest(ticket)

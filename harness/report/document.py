@@ -42,6 +42,7 @@ def _agent(ticket: TicketReport) -> dict[str, Any]:
         "state": ticket.state,
         "reason": ticket.reason,
         "attempt": ticket.attempt,
+        "carries_on": ticket.carries_on,
         "iterations": ticket.iterations,
         "sandbox": ticket.sandbox,
         "branch": ticket.branch,

@@ -99,6 +99,7 @@ def _ticket(
         state=agent.state,
         reason=agent.reason,
         attempt=agent.attempt,
+        carries_on=agent.carries_on,
         iterations=agent.iterations,
         sandbox=agent.sandbox,
         branch=agent.branch,

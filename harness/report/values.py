@@ -85,6 +85,8 @@ class TicketReport:
     state: str
     reason: str
     attempt: int
+    carries_on: int
+    """The attempt from whose end this one goes on; 0: none."""
     iterations: int
     sandbox: str | None
     branch: str | None

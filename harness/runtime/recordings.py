@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from graphs.ports import attempt_name
 from harness.runtime.connections import Narrator
 from harness.settings import Project
 from tasks.errors import SpurlineError, UsageError
@@ -52,10 +53,11 @@ def _record(project: Project, agent: AgentRow, folder: Path) -> Path | None:
     from harness.agents.transcript import Transcript
     from harness.submission.files import put
 
-    entries = Transcript.open(project.state / "transcripts", agent.run, agent.ticket).entries
+    name = attempt_name(agent.ticket, agent.attempt)
+    entries = Transcript.open(project.state / "transcripts", agent.run, name).entries
     if not any(entry.origin == "agent" for entry in entries):
         return None
-    worktree = project.state / "worktrees" / agent.run / agent.ticket
+    worktree = project.state / "worktrees" / agent.run / name
     recording = recording_of(agent.ticket, entries, root=project.root, worktree=worktree)
     path = _path(folder, agent.ticket)
     put(path, written(recording, path).encode())

@@ -61,6 +61,8 @@ class Standing:
     worked_s: float
     faults: int
     environment: bool
+    carries_on: int
+    """The attempt from whose end this one goes on; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class Claims:
                 AgentRow.worked_s,
                 AgentRow.faults,
                 AgentRow.environment,
+                AgentRow.carries_on,
                 AgentRow.lease_ends,
             )  # type: ignore[call-overload]  # SQLModel types at most four columns
             .where(AgentRow.run == self._run)

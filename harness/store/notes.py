@@ -14,6 +14,7 @@ from typing import Final
 
 from sqlmodel import Session, col, select
 
+from harness.store.agents import agents_of
 from harness.store.database import Database
 from harness.store.tables import AgentRow, EventRow, NoteRow, RunRow
 from tasks.errors import UsageError
@@ -44,16 +45,11 @@ class Notes:
 
         def write(session: Session) -> None:
             row = session.get_one(RunRow, run, with_for_update=True)
-            query = select(AgentRow).where(AgentRow.run == run, col(AgentRow.ticket).in_(tickets))
-            agents = {agent.ticket: agent for agent in session.exec(query.order_by(AgentRow.ticket).with_for_update())}
+            agents = agents_of(session, run, tickets)
             for ticket in tickets:
-                if ticket not in agents:
-                    raise UsageError(
-                        f"run {run} has no ticket {ticket!r}", hint=f"`spurline runs show {run}` lists them"
-                    )
                 if is_final(agents[ticket].state):
                     raise _nobody_listens(run, agents[ticket])
-            for ticket in tickets:
+            for ticket in dict.fromkeys(tickets):
                 put(session, agents[ticket], words)
             row.revision += 1
             session.add(row)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import cast
 
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
+from harness.store.agents import WAITS, agents_of, ensure_known, unknown
+from harness.store.attempts import RETRIED, queue_again, to_retry
 from harness.store.database import Database
+from harness.store.notes import worded
 from harness.store.tables import AgentRow, AttemptRow, EventRow, RunRow, WorkerRow
 from tasks.errors import UsageError
 from tasks.events import Event, EventKind
 from tasks.states import FINAL_STATES, is_final
 from tasks.ticket import Ticket
-
-WAITS: Final = "waits for a free agent"
-"""Why a ticket is queued that nothing holds."""
 
 
 class Runs:
@@ -71,8 +70,8 @@ class Runs:
 
         def write(session: Session) -> int:
             row = session.get_one(RunRow, run, with_for_update=True)
-            agents = {agent.ticket: agent for agent in session.exec(_agents(run))}
-            _refuse(row, wish, tickets, agents)
+            agents = agents_of(session, run, tickets)
+            _refuse(row, wish)
             concerned = [agents[ticket] for ticket in tickets or agents if not is_final(agents[ticket].state)]
             for agent in concerned if tickets or not wish else ():
                 # To be cancelled is for good, also where nobody has come to it yet.
@@ -97,38 +96,35 @@ class Runs:
         """UsageError where `wish` would raise it: before anything is started."""
 
         def read(session: Session) -> None:
-            agents = session.exec(select(AgentRow.ticket).where(AgentRow.run == run)).all()
-            _refuse(session.get_one(RunRow, run), wish, tickets, agents)
+            ensure_known(run, tickets, session.exec(select(AgentRow.ticket).where(AgentRow.run == run)).all())
+            _refuse(session.get_one(RunRow, run), wish)
 
         await self._database.read(read)
 
-    async def retry(self, run: str, tickets: Sequence[str] = ()) -> tuple[str, ...]:
+    async def retry(
+        self, run: str, tickets: Sequence[str] = (), *, carry_on: bool = False, note: str | None = None
+    ) -> tuple[str, ...]:
         """Queue tickets again that ended without being verified: all of them, or those named. What the attempts before
-        said and cost is kept. Which ones; UsageError for one that cannot be retried."""
+        said and cost is kept; to `carry_on` is to go on from where they ended, else each begins anew. The agents hear
+        the `note`. Which ones; UsageError for one that cannot be retried."""
+        words = None if note is None else worded(note)
 
         def write(session: Session) -> tuple[str, ...]:
-            row = session.get_one(RunRow, run, with_for_update=True)
-            agents = {agent.ticket: agent for agent in session.exec(_agents(run))}
-            _known(run, tickets, agents)
-            for ticket in tickets:
-                if not is_final(agents[ticket].state) or agents[ticket].state == "verified":
-                    raise UsageError(f"{ticket!r} is {agents[ticket].state}: only what ended otherwise is retried")
-            if row.wish == "cancelled":
-                # The wish goes on for what has yet to end by it.
-                for agent in agents.values():
-                    agent.wish = "" if is_final(agent.state) else row.wish
-                row.wish = ""
-            ended = [agent for agent in agents.values() if is_final(agent.state) and agent.state != "verified"]
-            again = [agents[ticket] for ticket in tickets] or ended
-            for agent in again:
-                session.add(_attempt(agent))
-                session.add(_begun_anew(agent))
-                session.add(_queued(agent))
-            row.revision += 1
-            session.add(row)
+            again = to_retry(session, run, tickets, "only what ended otherwise is retried", RETRIED)
+            queue_again(session, again, carry_on=carry_on, note=words)
             return tuple(agent.ticket for agent in again)
 
         return await self._database.write(write)
+
+    async def answer(self, run: str, tickets: Sequence[str], text: str) -> None:
+        """Answer agents that asked a human: each carries on with the answer. UsageError for one that did not ask."""
+        words = worded(text)
+
+        def write(session: Session) -> None:
+            asked = to_retry(session, run, tickets, "only who asked a human is answered", {"needs_human"})
+            queue_again(session, asked, carry_on=True, note=words)
+
+        await self._database.write(write)
 
     async def worked_s(self, run: RunRow) -> float:
         """For how long anybody has worked on the run: what lies between two that took it up does not count."""
@@ -180,7 +176,7 @@ class Runs:
         """The agent of one ticket of the run. UsageError where the run has no such ticket."""
         found = await self._database.read(lambda session: session.get(AgentRow, (run, ticket)))
         if found is None:
-            raise _unknown(run, ticket)
+            raise unknown(run, ticket)
         return found
 
     async def tickets(self, run: str) -> frozenset[str]:
@@ -207,88 +203,11 @@ class Runs:
         return await self._database.read(lambda session: session.exec(query).first())
 
 
-def _agents(run: str) -> SelectOfScalar[AgentRow]:
-    """All agents of the run, locked, as they are now."""
-    query = select(AgentRow).where(AgentRow.run == run).order_by(AgentRow.ticket).with_for_update()
-    return query.execution_options(populate_existing=True)
-
-
-def _refuse(run: RunRow, wish: str, tickets: Sequence[str], agents: Collection[str]) -> None:
-    _known(run.id, tickets, agents)
+def _refuse(run: RunRow, wish: str) -> None:
     if run.wish == "cancelled" and wish != "cancelled":
         raise UsageError(f"run {run.id} was cancelled", hint="`spurline runs retry` queues its tickets again")
-
-
-def _known(run: str, tickets: Sequence[str], agents: Collection[str]) -> None:
-    for ticket in tickets:
-        if ticket not in agents:
-            raise _unknown(run, ticket)
-
-
-def _unknown(run: str, ticket: str) -> UsageError:
-    return UsageError(f"run {run} has no ticket {ticket!r}", hint=f"`spurline runs show {run}` lists them")
-
-
-def _attempt(agent: AgentRow) -> AttemptRow:
-    return AttemptRow(
-        run=agent.run,
-        ticket=agent.ticket,
-        attempt=agent.attempt,
-        state=agent.state,
-        reason=agent.reason,
-        model_calls=agent.model_calls,
-        tokens=agent.counted_tokens,
-        cost_usd=agent.cost_usd,
-        document=json.dumps(agent_json(agent)),
-    )
-
-
-def _begun_anew(agent: AgentRow) -> AgentRow:
-    """The row of the next attempt."""
-    fresh = AgentRow(run=agent.run, ticket=agent.ticket, place=agent.place, title=agent.title, state="queued")
-    for name in AgentRow.model_fields:
-        if name not in ("run", "ticket", "place", "title", "attempt", "generation"):
-            setattr(agent, name, getattr(fresh, name))
-    agent.attempt += 1
-    agent.reason = WAITS
-    return agent
-
-
-def _queued(agent: AgentRow) -> EventRow:
-    data = {"state": "queued", "reason": "retried", "attempt": agent.attempt}
-    return EventRow(run=agent.run, ticket=agent.ticket, kind="agent.state", at=time.time(), data=json.dumps(data))
 
 
 def tally(agents: Sequence[AgentRow]) -> dict[str, int]:
     """How many agents ended in each final state."""
     return {state: sum(agent.state == state for agent in agents) for state in FINAL_STATES}
-
-
-def agent_json(row: AgentRow) -> dict[str, Any]:
-    """One entry of `agents` in `runs show --json`."""
-    ended = row.ended_at or time.time()
-    return {
-        "ticket": row.ticket,
-        "title": row.title,
-        "state": row.state,
-        "reason": row.reason,
-        "attempt": row.attempt,
-        "iterations": row.iterations,
-        "sandbox": row.sandbox,
-        "branch": row.branch,
-        "commit": row.commit,
-        "verdict": row.verdict,
-        "submission": row.submission,
-        "tokens": {
-            "input": row.input_tokens,
-            "output": row.output_tokens,
-            "cache_read": row.cache_read_tokens,
-            "cache_write": row.cache_write_tokens,
-        },
-        "model_calls": row.model_calls,
-        "failed_verdicts": row.failed_verdicts,
-        "faults": row.faults,
-        "nudges": row.nudges,
-        "cost_usd": round(row.cost_usd, 6),
-        "seconds": round(ended - row.started_at, 3) if row.started_at is not None else 0.0,
-    }

@@ -61,6 +61,8 @@ class AgentRow(SQLModel, table=True):
     ended_at: float | None = None
     attempt: int = 1
     """Counts up when the ticket is retried; what else stands here is of this attempt."""
+    carries_on: int = 0
+    """The attempt from whose end this one goes on; 0: it begins anew."""
     wish: str = ""
     """What the user wants of this ticket: nothing, `paused` or `cancelled`."""
     holder: str | None = None

@@ -160,7 +160,9 @@ class Stage:
     def state(self) -> Path:
         return self.root / ".spurline"
 
-    def start(self, *arguments: str, at: Point | None = None, number: str = "SIGKILL") -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, at: Point | None = None, number: str = "SIGKILL", stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[str]:
         """`spurline ARGUMENTS…`, which sends itself the signal `at` that point."""
         self.tmp.mkdir(exist_ok=True)
         mortal = [sys.executable, str(MORTAL), number, *map(str, at)] if at else [str(SCRIPT)]
@@ -168,16 +170,21 @@ class Stage:
             [*mortal, *arguments],
             cwd=self.root,
             env={**environment(), **self.env, "TMPDIR": str(self.tmp)},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
 
-    def run(self, *arguments: str, at: Point | None = None, timeout_s: float = 300.0) -> Ran:
-        """`start`, to its end."""
-        return ended(self.start(*arguments, at=at), timeout_s)
+    def run(self, *arguments: str, at: Point | None = None, timeout_s: float = 300.0, stdin: str | None = None) -> Ran:
+        """`start`, to its end; `stdin` is what it can read there."""
+        if stdin is None:
+            return ended(self.start(*arguments, at=at), timeout_s)
+        with tempfile.TemporaryFile("w+", dir=self.root.parent) as file:
+            file.write(stdin)
+            file.seek(0)
+            return ended(self.start(*arguments, at=at, stdin=file.fileno()), timeout_s)
 
     @contextmanager
     def stopped(self, *arguments: str, at: Point) -> Iterator[subprocess.Popen[str]]:

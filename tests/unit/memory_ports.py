@@ -73,6 +73,10 @@ class World:
             await before(ticket, name)
         return self.scripts.setdefault(ticket, Script())
 
+    async def carry_on(self, work: Work, attempt: int) -> bool:
+        await self.called(work.ticket.id, "carry on")
+        return work.ticket.id in self.heard
+
     async def generate(self, work: Work, message: str, iteration: int) -> Generated:
         script = await self.called(work.ticket.id, "generate")
         self.heard.setdefault(work.ticket.id, []).append(message)
@@ -114,7 +118,7 @@ class MemoryWorkspaces:
         self._world = world
         self._commits: dict[str, int] = {}
 
-    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1, carries_on: int = 0) -> Work:
         await self._world.called(ticket.id, "prepare")
         self._world.out.add(ticket.id)
         name = attempt_name(ticket.id, attempt)

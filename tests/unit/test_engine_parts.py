@@ -116,7 +116,7 @@ async def test_a_clock_that_stands_still_ends_nothing_and_goes_on_after() -> Non
 
 
 def standing(name: str, state: str = "queued", **fields: object) -> Standing:
-    plain = Standing(name, state, "", 1, None, 0.0, 0, 0.0, 0, False)
+    plain = Standing(name, state, "", 1, None, 0.0, 0, 0.0, 0, False, 0)
     return replace(plain, **fields)  # type: ignore[arg-type]  # the tests name the fields
 
 

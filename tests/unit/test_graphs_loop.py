@@ -89,10 +89,14 @@ async def test_a_change_out_of_scope_ends_before_the_checks() -> None:
         (Generated("out_of_budget", "4 USD are spent"), "failed", "out of budget: 4 USD are spent"),
     ],
 )
-async def test_an_agent_that_gives_up_ends_without_a_commit(end: Generated, outcome: str, reason: str) -> None:
+async def test_what_an_agent_that_gives_up_leaves_is_committed_and_never_judged(
+    end: Generated, outcome: str, reason: str
+) -> None:
     world, state = await work(Script(turns=[end]))
     assert (state["outcome"], state["reason"]) == (outcome, reason)
-    assert "commit" not in world.names("t1")
+    assert world.names("t1") == ["prepare", "generate", "commit", "delete sandbox", "release worktree"]
+    assert world.journal.data["t1"]["commit"] is None
+    assert not any(kind == "commit.made" for kind, _, _ in world.journal.events)
     assert not world.out
 
 
@@ -191,7 +195,8 @@ async def test_reasons_of_agents_and_verdicts_are_short_and_plain() -> None:
         assert world.journal.reasons["t1"] == state["reason"]
 
 
-async def test_the_state_stays_small_and_primitive() -> None:
+@pytest.mark.parametrize("carries_on", [0, 1])
+async def test_the_state_stays_small_and_primitive(carries_on: int) -> None:
     saver = InMemorySaver()
     loop = build_loop(saver)
     long = "x" * 20_000
@@ -200,7 +205,7 @@ async def test_the_state_stays_small_and_primitive() -> None:
         verdicts=[Verdict("v" * 20, "failed", long, long), Verdict("w" * 20, "verified", long, None)],
     )
     world = World([ticket("t" * 40, body=long)], {"t" * 40: script})
-    await work_ticket(loop, world.ports(), "r1", "t" * 40)
+    await work_ticket(loop, world.ports(), "r1", "t" * 40, carries_on=carries_on)
     snapshots = [snapshot async for snapshot in loop.aget_state_history(place("t" * 40))]
     assert len(snapshots) > 10
     for snapshot in snapshots:
@@ -379,3 +384,39 @@ async def test_a_note_is_news_to_an_agent_that_was_nudged() -> None:
     assert "stuck" in state["reason"]
     # Twice told and once heard of the user, it has two more turns.
     assert world.names("t1").count("generate") == 5
+
+
+async def test_an_attempt_that_carries_on_hears_how_it_ended_and_what_it_had_yet_to_hear() -> None:
+    loop = build_loop(InMemorySaver())
+    world = World([ticket()], {"t1": Script(verdicts=[verdict("failed", "payments answered 400")])})
+    first = await work_ticket(loop, world.ports(Caps(1)), "r1", "t1")
+    assert first["outcome"] == "failed"
+    world.scripts["t1"] = Script()
+    world.journal.states.clear()
+    second = await work_ticket(loop, world.ports(Caps(1)), "r1", "t1", 2, carries_on=1)
+    assert second["outcome"] == "verified"
+    assert (second["iteration"], second["failed_verdicts"], second["branch"]) == (1, 0, "spurline/r1/t1@2")
+    opening, going_on = world.heard["t1"]
+    assert opening.startswith("Ticket t1:")
+    assert "It had ended: failed, out of budget after 1 iterations: it is failed." in going_on
+    assert going_on.endswith("payments answered 400")
+
+
+async def test_an_attempt_that_carries_on_hears_nothing_twice() -> None:
+    loop = build_loop(InMemorySaver())
+    turns = [Generated("done"), Generated("needs_human", "which?")]
+    world = World([ticket()], {"t1": Script(turns=turns, verdicts=[verdict("failed", "payments answered 400")])})
+    await work_ticket(loop, world.ports(), "r1", "t1")
+    world.scripts["t1"] = Script()
+    world.journal.states.clear()
+    await work_ticket(loop, world.ports(), "r1", "t1", 2, carries_on=1)
+    assert world.heard["t1"][1] == "payments answered 400"
+    assert "It had ended: needs_human, which?." in world.heard["t1"][2]
+    assert "400" not in world.heard["t1"][2]
+
+
+async def test_where_the_conversation_is_elsewhere_the_ticket_is_told_anew() -> None:
+    world = World([ticket()])
+    state = await work_ticket(build_loop(InMemorySaver()), world.ports(), "r1", "t1", 2, carries_on=1)
+    assert state["outcome"] == "verified"
+    assert world.heard["t1"][0].startswith("Ticket t1:")

@@ -24,7 +24,7 @@ from harness.report.markdown import escaped
 from harness.report.page import ARTICLES, ROWS
 from harness.report.timeline import MOST_STRIPS, timeline
 from harness.report.words import amount, money, percent
-from harness.store.runs import agent_json
+from harness.store.attempts import agent_json
 from tasks.text import one_line, plain
 from tests.recorded_runs import multiplied, read
 

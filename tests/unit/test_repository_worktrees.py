@@ -216,3 +216,33 @@ async def test_a_branch_moved_away_is_put_back_on_the_base(repository: Repositor
     commit = await worktrees.commit(work, "c")
     assert commit is not None
     assert await repository.is_ancestor(work.base, commit)
+
+
+async def test_an_attempt_that_carries_on_begins_with_the_last_commit_of_the_one_before(
+    repository: Repository, worktrees: Worktrees
+) -> None:
+    first = await worktrees.prepare("r1", ticket())
+    (Path(first.worktree) / "a.txt").write_text("mine\n")
+    commit = await worktrees.commit(first, "x")
+    await worktrees.release(first)
+    second = await worktrees.prepare("r1", ticket(), 2, 1)
+    assert await worktrees.prepare("r1", ticket(), 2, 1) == second
+    assert (Path(second.worktree) / "a.txt").read_text() == "mine\n"
+    assert await worktrees.commit(second, "nothing new") == commit
+    (Path(second.worktree) / "a.txt").write_text("mine too\n")
+    assert await repository.is_ancestor(str(commit), str(await worktrees.commit(second, "y")))
+    assert await repository.branch(first.branch) == commit
+    await worktrees.release(second)
+    # Where nothing was committed, or it was moved to what is not ours, there is only the base.
+    assert await worktrees.commit(await worktrees.prepare("r1", ticket("other"), 2, 1), "x") is None
+
+
+async def test_a_branch_that_was_moved_away_from_the_base_is_not_carried_on(
+    repository: Repository, worktrees: Worktrees
+) -> None:
+    first = await worktrees.prepare("r1", ticket())
+    await worktrees.release(first)
+    stray = (await repository.git.own("commit-tree", await repository.tree(worktrees.base), data=b"stray")).decode()
+    await repository.move_branch(first.branch, stray.strip(), None)
+    second = await worktrees.prepare("r1", ticket(), 2, 1)
+    assert await repository.branch(second.branch) == worktrees.base

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from graphs.ports import Generated, Journal, Work
+from graphs.ports import Generated, Journal, Work, attempt_name
 from harness.agents.anthropic.client import ModelClient, Reply
 from harness.agents.anthropic.files import file_tools
 from harness.agents.anthropic.layout import marked, system_blocks
@@ -40,7 +40,7 @@ from harness.agents.anthropic.turn import DiagnosticsInput, ask_human_tool, ques
 from harness.agents.conversation import Block, text_block, tool_calls, tool_result
 from harness.agents.meter import Meter, ModelCall, OutOfBudget
 from harness.agents.notes import Notes
-from harness.agents.transcript import Entry, Transcript
+from harness.agents.transcript import Entry, Transcript, carry_over
 from sandbox.driver import Cursor, Driver
 from tasks.errors import SandboxError
 from tasks.text import one_line
@@ -93,11 +93,16 @@ class AnthropicAgent:
         await self._http.aclose()
         await self._client.__aexit__(kind, error, trace)
 
+    async def carry_on(self, work: Work, attempt: int) -> bool:
+        """Take over what was said in an earlier attempt; see graphs.ports.Agent. Raises StoreError."""
+        earlier = attempt_name(work.ticket.id, attempt)
+        return await asyncio.to_thread(carry_over, self._transcripts, work.run, earlier, work.name)
+
     async def generate(self, work: Work, message: str, iteration: int) -> Generated:
         """Say `message`, once an iteration, and go on until the model ends its turn. Raises ModelError, StoreError,
         SandboxError, and what the meter raises to stop here; called again with the same, it goes on from there."""
         transcript = await asyncio.to_thread(Transcript.open, self._transcripts, work.run, work.name)
-        turn = _this_turn(transcript.entries)
+        turn = _this_turn(transcript.own)
         if not (turn and turn[0].iteration == iteration):
             await asyncio.to_thread(transcript.add, "loop", [text_block(message)], iteration=iteration)
         elif (ended := _ended(turn)) is not None:
@@ -109,23 +114,23 @@ class AnthropicAgent:
         except TooLong as refused:
             ended = Generated("stuck", f"the conversation no longer fits into the model's context: {refused}")
         await self._note_cursor(work)
-        return replace(ended, noted=_noted(_this_turn(transcript.entries)))
+        return replace(ended, noted=_noted(_this_turn(transcript.own)))
 
     async def _until_end(self, work: Work, transcript: Transcript) -> Generated:
         tools = by_name(self._tools(work))
         definitions = [tool.definition for tool in tools.values()]
-        while (left := self._turns - _calls_made(_this_turn(transcript.entries))) > 0:
+        while (left := self._turns - _calls_made(_this_turn(transcript.own))) > 0:
             await self._tell_notes(work, transcript)
             if left == WARNED_BEFORE and self._turns > WARNED_BEFORE:
                 await self._tell_once(transcript, LAST_CALLS.format(left=left))
-            if (repeats := _same_calls(_since_news(transcript.entries))) >= 2 * SAME_CALLS:
+            if (repeats := _same_calls(_since_news(transcript.own))) >= 2 * SAME_CALLS:
                 return Generated("stuck", f"the same tool call {repeats} times in a row, with the same result")
             if repeats == SAME_CALLS:
                 await self._tell_once(transcript, REPEATED.format(times=repeats))
             if not tool_calls(last := transcript.entries[-1].message) and last["role"] == "assistant":
                 # Killed between a message that goes on and the word that it should.
                 await self._tell(transcript, GO_ON)
-            if (used := self._meter.nearly_spent(work.ticket.id)) is not None and not _wraps_up(transcript.entries):
+            if (used := self._meter.nearly_spent(work.ticket.id)) is not None and not _wraps_up(transcript.own):
                 await self._tell(transcript, WRAP_UP.format(used=used))
             self._doing(work, "thinking")
             reply = await self._client.call(
@@ -156,7 +161,7 @@ class AnthropicAgent:
             await asyncio.to_thread(transcript.add, "tools", results)
         elif reply.stop_reason in _GOES_ON:
             await self._tell(transcript, CUT_AT_LIMIT.format(max_tokens=self._client.max_tokens) if cut else GO_ON)
-        return _ended(_this_turn(transcript.entries))
+        return _ended(_this_turn(transcript.own))
 
     def _tools(self, work: Work) -> Sequence[Tool]:
         worktree = Path(work.worktree)
@@ -238,7 +243,7 @@ def _noted(turn: Sequence[Entry]) -> bool:
 
 
 def _wraps_up(entries: Sequence[Entry]) -> bool:
-    """Whether the agent was told that its budget comes to an end, at any time before."""
+    """Whether the agent was told that its budget comes to an end, at any time before in this attempt."""
     told = (entry.content[0].get("text", "") for entry in entries if entry.origin == "harness")
     return any(text.startswith(WRAP_UP_REASON) for text in told)
 

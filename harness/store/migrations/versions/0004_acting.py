@@ -1,4 +1,4 @@
-"""What a person does to a run while it goes on: notes to agents."""
+"""What a person does to a run while it goes on: notes to agents, attempts that carry on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ depends_on = None
 
 
 def upgrade() -> None:
+    with op.batch_alter_table("agents") as table:
+        table.add_column(sa.Column("carries_on", sa.Integer(), nullable=False, server_default="0"))
     op.create_table(
         "notes",
         sa.Column("id", sa.Integer(), primary_key=True),

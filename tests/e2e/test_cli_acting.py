@@ -1,0 +1,182 @@
+"""What a person does to agents, from the command line, on real runs: nothing is told twice, nothing is judged less."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from harness.agents.transcript import Transcript
+from tests.chaos.stage import Point, Stage, ended, staged
+from tests.conftest import commit_all, git
+
+TRANSCRIPT: Final = "harness.agents.transcript:Transcript"
+NOTES: Final = "harness.store.notes:Notes"
+AGENT: Final = "harness.agents.anthropic.agent:AnthropicAgent"
+WORKTREES: Final = "harness.repository.worktrees:Worktrees"
+
+WORDS: Final = "take the word of the ticket"
+
+
+def write(word: str) -> str:
+    return f"{{tool: write, input: {{file_path: b/word.txt, content: {word}}}}}"
+
+
+LISTENING: Final = f"""\
+ticket: loud-0
+turns:
+  - {{id: wait, say: I wait., use: [{{tool: bash, input: {{command: sleep 0.7}}}}], next: [
+      {{contains: {WORDS}, go: heard}}, {{go: wait}}]}}
+  - {{id: heard, say: I do., use: [{write("LOUD-0")}], next: [{{contains: {WORDS}, go: twice}}, {{go: done}}]}}
+  - {{id: twice, say: I heard it twice.}}
+  - {{id: done, say: It is done.}}
+"""
+ASKING: Final = f"""\
+ticket: asks-0
+turns:
+  - {{say: I begin., use: [{write("half")}, {{tool: ask_human, input: {{reason: Which word?}}}}], next: [
+      {{contains: {WORDS}, go: heard}}, {{go: deaf}}]}}
+  - {{id: deaf, say: I heard nothing.}}
+  - {{id: heard, say: I look first., use: [{{tool: read, input: {{file_path: b/word.txt}}}}], next: [
+      {{contains: half, go: do}}, {{go: deaf}}]}}
+  - {{id: do, say: I do., use: [{write("ASKS-0")}]}}
+  - {{say: It is done.}}
+"""
+MEDDLING: Final = ASKING.replace("b/word.txt, content: ASKS-0", "checks/all.yaml, content: none")
+FAILING: Final = f"""\
+ticket: mute-0
+turns:
+  - {{say: I guess., use: [{write("one")}]}}
+  - {{say: It is done.}}
+  - {{say: I guess again., use: [{write("two")}]}}
+  - {{say: It is done., next: [{{matches: "(?s)expected.*{WORDS}", go: heard}}, {{go: deaf}}]}}
+  - {{id: deaf, say: I heard nothing.}}
+  - {{id: heard, say: I do., use: [{write("MUTE-0")}]}}
+  - {{say: It is done.}}
+"""
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """A project whose one ticket plays the recording of the test."""
+    recording: str = request.param
+    name = recording.split()[1]
+    with staged((name,)) as one:
+        (one.root / "recordings" / f"{name}.yaml").write_text(recording)
+        commit_all(one.root, "how it goes")
+        yield one
+
+
+def shown(stage: Stage, ticket: str) -> dict[str, Any]:
+    ran = stage.run("runs", "show", "-t", ticket, "--json")
+    assert ran.code == 0, ran
+    document: dict[str, Any] = ran.objects[-1]
+    return document
+
+
+def transcript(stage: Stage, name: str) -> Transcript:
+    (run,) = [path.name for path in (stage.state / "transcripts").iterdir()]
+    return Transcript.open(stage.state / "transcripts", run, name)
+
+
+@pytest.mark.parametrize("stage", [LISTENING], indirect=True, ids=[""])
+def test_an_agent_at_work_hears_a_note_once(stage: Stage) -> None:
+    with stage.stopped("run", at=(f"{TRANSCRIPT}.add[agent]", "after", 1)) as process:
+        ran = stage.run("runs", "note", "last", "-t", "loud-0", *WORDS.split())
+        assert (ran.code, "noted for loud-0" in ran.out) == (0, True), ran
+        assert "not told yet" in stage.run("runs", "show", "-t", "loud-0").out
+    assert ended(process).code == 0
+    assert shown(stage, "loud-0")["state"] == "verified"
+    assert "told " in stage.run("runs", "show", "-t", "loud-0").out
+    assert [entry.note for entry in transcript(stage, "loud-0").entries if entry.origin == "user"] == [1]
+    # Nobody listens any more.
+    late = stage.run("runs", "note", "last", "-t", "loud-0", "and hurry")
+    assert (late.code, "'loud-0' is verified" in late.err) == (2, True), late
+
+
+@pytest.mark.parametrize("stage", [LISTENING], indirect=True, ids=[""])
+@pytest.mark.parametrize(
+    "at",
+    [
+        (f"{TRANSCRIPT}.add[user]", "before", 1),
+        (f"{TRANSCRIPT}.add[user]", "after", 1),
+        (f"{NOTES}.told", "before", 1),
+        (f"{NOTES}.told", "after", 1),
+    ],
+)
+def test_a_note_is_heard_once_whenever_its_run_is_killed(stage: Stage, at: Point) -> None:
+    assert stage.run("run", at=(f"{TRANSCRIPT}.add[tools]", "after", 1)).code == -9
+    assert stage.run("runs", "note", "last", "-t", "loud-0", "-", stdin=WORDS + "\n").code == 0
+    assert stage.run("runs", "resume", at=at).code == -9
+    ran = stage.run("runs", "resume")
+    assert ran.code == 0, ran
+    (note,) = shown(stage, "loud-0")["notes"]
+    assert (note["text"], note["told_at"] is not None) == (WORDS, True)
+    assert [entry.note for entry in transcript(stage, "loud-0").entries if entry.origin == "user"] == [1]
+
+
+@pytest.mark.parametrize("stage", [ASKING], indirect=True, ids=[""])
+@pytest.mark.parametrize(
+    "at",
+    [
+        None,
+        (f"{WORKTREES}.prepare", "after", 1),
+        (f"{AGENT}.carry_on", "after", 1),
+        (f"{TRANSCRIPT}.add[loop]", "after", 1),
+        (f"{TRANSCRIPT}.add[user]", "after", 1),
+    ],
+)
+def test_an_answer_carries_on_to_verified(stage: Stage, at: Point | None) -> None:
+    assert stage.run("run").code == 1
+    assert stage.states() == {"asks-0": "needs_human"}
+    refused = stage.run("runs", "note", "last", "-t", "asks-0", WORDS)
+    assert (refused.code, "spurline runs answer" in refused.err) == (2, True), refused
+    ran = stage.run("runs", "answer", "last", "-t", "asks-0", WORDS, "--json")
+    assert (ran.code, ran.objects[-1]["answered"]) == (0, ["asks-0"]), ran
+    if at is not None:
+        assert stage.run("runs", "resume", at=at).code == -9
+    ran = stage.run("runs", "resume")
+    assert ran.code == 0, ran
+    document = shown(stage, "asks-0")
+    assert (document["state"], document["attempt"], document["carries_on"]) == ("verified", 2, 1)
+    assert document["branch"].endswith("/asks-0@2")
+    assert git(stage.root, "show", f"{document['commit']}:b/word.txt") == "ASKS-0"
+    assert document["model_calls"] == 3
+    said = transcript(stage, "asks-0@2")
+    assert [entry.origin for entry in said.entries[:3]] == ["loop", "agent", "tools"]
+    assert [entry.origin for entry in said.own] == ["loop", "user", "agent", "tools", "agent", "tools", "agent"]
+    (record,) = stage.state.glob("runs/*/*/record.json")
+    assert stage.run("verify", str(record)).code == 0
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("stage", [FAILING], indirect=True, ids=[""])
+def test_who_was_out_of_budget_carries_on_with_what_it_had_yet_to_hear(stage: Stage) -> None:
+    assert stage.run("run").code == 1
+    assert stage.states() == {"mute-0": "failed"}
+    refused = stage.run("runs", "answer", "last", "-t", "mute-0", WORDS)
+    assert (refused.code, "'mute-0' is failed: only who asked a human is answered" in refused.err) == (2, True)
+    ran = stage.run("runs", "retry", "last", "-t", "mute-0", "--carry-on", "--note", WORDS)
+    assert ran.code == 0, ran
+    ran = stage.run("runs", "resume")
+    assert ran.code == 0, ran
+    document = shown(stage, "mute-0")
+    assert (document["state"], document["iterations"], document["failed_verdicts"]) == ("verified", 1, 0)
+    ((before,),) = stage.rows("SELECT document FROM attempts")
+    assert json.loads(before)["state"] == "failed"
+    assert Path(stage.root / "b" / "word.txt").read_text() == "b"
+
+
+@pytest.mark.parametrize(
+    "stage", [ASKING.replace("b/word.txt, content: ASKS-0", "checks/all.yaml, content: none")], indirect=True
+)
+def test_an_answer_opens_no_way_round_what_is_protected(stage: Stage) -> None:
+    assert stage.run("run").code == 1
+    assert stage.run("runs", "answer", "last", "-t", "asks-0", WORDS, "and change the checks").code == 0
+    assert stage.run("runs", "resume").code == 1
+    document = shown(stage, "asks-0")
+    assert (document["state"], document["attempt"]) == ("needs_human", 2)
+    assert "checks/all.yaml" in document["reason"]
