@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from tasks.states import is_final
 from tui.feed import Agent
 
-Verb = Literal["pause", "resume", "cancel", "retry"]
+Done = Literal["pause", "resume", "cancel", "retry"]
+"""What is done without a further word."""
+Written = Literal["note", "answer", "carry on"]
+"""What is done with words."""
+Verb = Done | Written
+WRITTEN: Final[tuple[Written, ...]] = get_args(Written)
 
 _SHOWN: Final = 3
 
 
-def command(run: str, verb: Verb, tickets: Sequence[str]) -> str:
+def command(run: str, verb: Done, tickets: Sequence[str]) -> str:
     """What one types in a shell to the same end; no tickets stand for the whole run."""
-    return shlex.join(["spurline", "runs", verb, run, *(word for ticket in tickets for word in ("-t", ticket))])
+    return shlex.join(["spurline", "runs", verb, run, *_chosen(tickets)])
+
+
+def written_command(run: str, verb: Written, tickets: Sequence[str], text: str) -> str:
+    """The same for what is done with words."""
+    if verb == "carry on":
+        said = ["--note", text] if text else []
+        return shlex.join(["spurline", "runs", "retry", run, *_chosen(tickets), "--carry-on", *said])
+    end = ["--"] if text.startswith("-") else []
+    return shlex.join(["spurline", "runs", verb, run, *_chosen(tickets), *end, text])
 
 
 def limit_command(run: str, limits: Mapping[str, int]) -> str:
@@ -27,7 +41,9 @@ def limit_command(run: str, limits: Mapping[str, int]) -> str:
 
 def concerned(verb: Verb, agents: Iterable[Agent]) -> tuple[str, ...]:
     """The tickets of those to whom the verb can be done."""
-    ended = verb == "retry"
+    if verb == "answer":
+        return tuple(one.ticket for one in agents if one.state == "needs_human")
+    ended = verb in ("retry", "carry on")
     return tuple(one.ticket for one in agents if is_final(one.state) == ended and one.state != "verified")
 
 
@@ -38,3 +54,7 @@ def named(tickets: Sequence[str]) -> str:
     if len(tickets) <= _SHOWN:
         return ", ".join(tickets)
     return f"{len(tickets)} tickets"
+
+
+def _chosen(tickets: Sequence[str]) -> list[str]:
+    return [word for ticket in tickets for word in ("-t", ticket)]

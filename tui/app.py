@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar, Final, cast
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.css.query import NoMatches
 from textual.screen import Screen
@@ -20,11 +20,10 @@ from textual.widgets import Input
 
 from tasks.errors import SpurlineError
 from tasks.text import one_line
-from tui.acting import Verb, command, concerned, limit_command, named
+from tui.acting_app import ActingApp
 from tui.agent_screen import AgentScreen
 from tui.agents import AgentList
-from tui.dialogs import Confirm, Limits
-from tui.feed import Feed, Run
+from tui.feed import Agent, Feed, Run
 from tui.fleet import Fleet, fleet_of, unbegun
 from tui.fleet_screen import Choosing, FleetScreen
 from tui.replay import Player, Story
@@ -34,7 +33,7 @@ from tui.view import View
 _PERIOD_S: Final = 0.25
 
 
-class SpurlineApp(App[None]):
+class SpurlineApp(ActingApp):
     """One run, live or played again."""
 
     TITLE = "spurline"
@@ -53,8 +52,8 @@ class SpurlineApp(App[None]):
 
     def __init__(self, feed: Feed, *, at: float | None = None) -> None:
         """`at`: begin with a replay that stands at this moment, in seconds since the epoch."""
-        super().__init__()
-        self._feed, self._at = feed, at
+        super().__init__(feed)
+        self._at = at
         self._fleet = Fleet()
         self._view: View | None = None
         self._player: Player | None = None
@@ -64,8 +63,21 @@ class SpurlineApp(App[None]):
 
     @property
     def view(self) -> View | None:
-        """What is shown; None before the first look."""
         return self._view
+
+    @property
+    def chosen(self) -> tuple[Agent, ...]:
+        if not isinstance(self.screen, FleetScreen | AgentScreen):
+            return ()
+        chosen = cast(Choosing, self.screen).chosen
+        return tuple(self._fleet.agents[ticket] for ticket in chosen if ticket in self._fleet.agents)
+
+    @property
+    def replayed(self) -> bool:
+        return self._player is not None
+
+    def unmark(self) -> None:
+        self._fleet_screen.query_one(AgentList).mark(frozenset())
 
     def get_default_screen(self) -> Screen[None]:
         return self._fleet_screen
@@ -82,7 +94,6 @@ class SpurlineApp(App[None]):
             await asyncio.sleep(_PERIOD_S)
 
     async def look(self) -> None:
-        """One look at the run; what it shows is as new as the store tells."""
         view, trouble = self._view, ""
         try:
             async with self._asking:
@@ -101,11 +112,11 @@ class SpurlineApp(App[None]):
     async def _ask(self, *, first: bool) -> Run:
         """Bring the fleet up to date; the run as it is."""
         if not first:
-            news = await self._feed.news()
+            news = await self.feed.news()
             self._fleet = self._fleet.after(news.events)
             if not news.stale:
                 return news.run
-        snapshot = await self._feed.snapshot()
+        snapshot = await self.feed.snapshot()
         self._fleet = fleet_of(snapshot)
         return snapshot.run
 
@@ -127,7 +138,7 @@ class SpurlineApp(App[None]):
                     screen.show(view)
 
     def on_agent_list_opened(self, message: AgentList.Opened) -> None:
-        self.push_screen(AgentScreen(message.ticket, self._feed.detail))
+        self.push_screen(AgentScreen(message.ticket, self.feed.detail))
         self.call_after_refresh(self._draw)
 
     def action_neighbour(self, by: int) -> None:
@@ -136,7 +147,7 @@ class SpurlineApp(App[None]):
             rows = self._fleet_screen.query_one(AgentList)
             rows.action_move(by)
             if rows.current is not None and rows.current != self.screen.ticket:
-                self.switch_screen(AgentScreen(rows.current, self._feed.detail))
+                self.switch_screen(AgentScreen(rows.current, self.feed.detail))
                 self.call_after_refresh(self._draw)
 
     def action_leave_page(self) -> None:
@@ -153,87 +164,6 @@ class SpurlineApp(App[None]):
         else:
             self.action_show_help_panel()
 
-    def action_act(self, verb: Verb) -> None:
-        """Do something to the chosen agents."""
-        if not isinstance(self.screen, FleetScreen | AgentScreen) or self._refused():
-            return
-        chosen = cast(Choosing, self.screen).chosen
-        agents = [self._fleet.agents[ticket] for ticket in chosen if ticket in self._fleet.agents]
-        if tickets := concerned(verb, agents):
-            self._act(verb, tickets)
-        else:
-            why = ", ".join(sorted({agent.state for agent in agents})) or "nothing is chosen"
-            self.notify(f"{named(chosen)}: {why}", title=f"nothing to {verb}", severity="warning", markup=False)
-
-    def action_act_all(self, verb: Verb) -> None:
-        """Do something to the whole run."""
-        self._act(verb, ())
-
-    def _act(self, verb: Verb, tickets: tuple[str, ...]) -> None:
-        view = self._view
-        if view is None or self._refused():
-            return
-        line = command(view.run.id, verb, tickets)
-        if verb != "cancel" and (verb != "retry" or len(tickets) < 2):
-            self.run_worker(self._do(verb, tickets, line))
-            return
-        question = f"{verb.capitalize()} {named(tickets)}?"
-        if verb == "cancel":
-            question += " That is for good: it can only be retried."
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self.run_worker(self._do(verb, tickets, line))
-
-        self.push_screen(Confirm(question, line), answered)
-
-    async def _do(self, verb: Verb, tickets: tuple[str, ...], line: str) -> None:
-        acts = {
-            "pause": self._feed.pause,
-            "resume": self._feed.resume,
-            "cancel": self._feed.cancel,
-            "retry": self._feed.retry,
-        }
-        try:
-            said = await acts[verb](tickets)
-        except SpurlineError as error:
-            self._told(error)
-            return
-        self.notify(f"{said}\n$ {line}", title=verb, markup=False)
-        self._fleet_screen.query_one(AgentList).mark(frozenset())
-        await self.look()
-
-    def action_limits(self) -> None:
-        """Change the run's limits."""
-        if self._view is None or self._refused():
-            return
-        run = self._view.run
-
-        def answered(wanted: Mapping[str, int] | None) -> None:
-            if wanted:
-                self.run_worker(self._limit(run.id, wanted))
-
-        self.push_screen(Limits(run.id, run.limits), answered)
-
-    async def _limit(self, run: str, wanted: Mapping[str, int]) -> None:
-        try:
-            said = await self._feed.limit(wanted)
-        except SpurlineError as error:
-            self._told(error)
-            return
-        self.notify(f"{said}\n$ {limit_command(run, wanted)}", title="limits", markup=False)
-        await self.look()
-
-    def _refused(self) -> bool:
-        """Whether nothing can be done now, which is said."""
-        if self._player is not None:
-            self.notify("this is the past: t goes back to now", severity="warning", markup=False)
-        return self._player is not None
-
-    def _told(self, error: SpurlineError) -> None:
-        words = f"{error.message}\n{error.hint}" if error.hint else error.message
-        self.notify(words, title="not done", severity="error", markup=False)
-
     async def action_replay(self) -> None:
         """Play the run again, from its beginning; or go back to now."""
         if self._player is not None:
@@ -244,9 +174,9 @@ class SpurlineApp(App[None]):
 
     async def _begin_replay(self, at: float | None) -> None:
         try:
-            events = await self._feed.story()
+            events = await self.feed.story()
         except SpurlineError as error:
-            self._told(error)
+            self.told(error)
             return
         if (view := self._view) is not None:
             start = unbegun(view.run, self._fleet.agents.values())
@@ -286,11 +216,4 @@ class SpurlineApp(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)
-        yield SystemCommand(
-            "Pause the whole run", "at the next step of each agent", lambda: self.action_act_all("pause")
-        )
-        yield SystemCommand("Let the whole run go on", "take a pause back", lambda: self.action_act_all("resume"))
-        yield SystemCommand("Cancel the whole run", "for good; it asks first", lambda: self.action_act_all("cancel"))
-        yield SystemCommand("Retry all that was not verified", "each begins anew", lambda: self.action_act_all("retry"))
-        yield SystemCommand("Limits", "change how much may happen at once", self.action_limits)
         yield SystemCommand("Replay", "play the run again, or go back to now", self.action_replay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -14,7 +14,7 @@ from textual.widgets import Button, Input, Label
 from tui.acting import limit_command
 from tui.feed import LIMITS
 
-_FRAME = """
+FRAME: Final = """
     align: center middle;
     & > Vertical {
         width: 76; max-width: 100%; height: auto; max-height: 100%;
@@ -30,7 +30,7 @@ _FRAME = """
 class Confirm(ModalScreen[bool]):
     """Ask whether to do something that cannot be taken back. The answer that does nothing has the focus."""
 
-    DEFAULT_CSS = f"Confirm {{{_FRAME}}}"
+    DEFAULT_CSS = f"Confirm {{{FRAME}}}"
     BINDINGS: ClassVar = [
         Binding("y", "answer(True)", "Yes", id="confirm.yes"),
         Binding("n,escape", "answer(False)", "No", id="confirm.no"),
@@ -62,7 +62,7 @@ class Confirm(ModalScreen[bool]):
 class Limits(ModalScreen[Mapping[str, int] | None]):
     """Change how much may happen at once. The answer holds only what was changed; None where nothing is to be."""
 
-    DEFAULT_CSS = f"""Limits {{{_FRAME}
+    DEFAULT_CSS = f"""Limits {{{FRAME}
     & .limits {{ grid-size: 2; grid-columns: 20 1fr; grid-rows: 1; height: auto; }}
     & Input {{ width: 12; }}
 }}"""

@@ -89,7 +89,7 @@ class Said:
     """One piece of an agent's conversation."""
 
     at: float
-    who: Literal["ticket", "agent", "tool", "result"]
+    who: Literal["ticket", "agent", "tool", "result", "user"]
     text: str
     name: str = ""
     """Of a tool: what it is called."""
@@ -169,6 +169,16 @@ class Feed(Protocol):
 
     async def retry(self, tickets: Sequence[str]) -> str:
         """Queue them again, who ended without being verified. What was done, in a sentence."""
+
+    async def note(self, tickets: Sequence[str], text: str) -> str:
+        """Tell agents at work something, before their next model call. What was done, in a sentence."""
+
+    async def answer(self, tickets: Sequence[str], text: str) -> str:
+        """Answer who asked a human: each carries on with it. What was done, in a sentence."""
+
+    async def carry_on(self, tickets: Sequence[str], text: str) -> str:
+        """Queue them again, who ended without being verified, to go on from there; `text`, if there is one, is what
+        they are told first. What was done, in a sentence."""
 
     async def limit(self, limits: Mapping[str, int]) -> str:
         """Change some of `LIMITS`. What was done, in a sentence."""

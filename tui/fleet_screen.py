@@ -24,6 +24,9 @@ ACTIONS: Final = [
     Binding("r", "app.act('resume')", "Resume", id="act.resume"),
     Binding("x", "app.act('cancel')", "Cancel", id="act.cancel"),
     Binding("R", "app.act('retry')", "Retry", show=False, id="act.retry"),
+    Binding("w", "app.act('note')", "Write a note", show=False, id="act.note"),
+    Binding("a", "app.act('answer')", "Answer", show=False, id="act.answer"),
+    Binding("c", "app.act('carry on')", "Carry on", show=False, id="act.carry-on"),
 ]
 """What can be done to agents, on every screen that shows some."""
 

@@ -110,15 +110,23 @@ def _worth_saying(event: Event) -> bool:
     return event.kind not in ("agent.state", "model.call", "agent.activity")
 
 
+_SPEAKERS: Final = {
+    "ticket": ("the ticket", "bold magenta"),
+    "user": ("the user", "bold yellow"),
+    "agent": ("the agent", "bold blue"),
+    "tool": ("calls {name}", "bold cyan"),
+    "result": ("answer", "dim"),
+}
+
+
 def conversation(detail: Detail) -> list[RenderableType]:
     """What was said, newest last."""
     if not detail.said:
         return [Text("nothing was said yet", "dim")]
     shown: list[RenderableType] = []
     for one in detail.said:
-        head = {"ticket": "the ticket", "agent": "the agent", "tool": f"calls {one.name}", "result": "answer"}[one.who]
-        style = {"ticket": "bold magenta", "agent": "bold blue", "tool": "bold cyan", "result": "dim"}[one.who]
-        shown.append(Text(f"{clock(one.at)}  {one_line(head)}", style))
+        head, style = _SPEAKERS[one.who]
+        shown.append(Text(f"{clock(one.at)}  {one_line(head.format(name=one.name))}", style))
         shown.append(Text(clean(one.text), "dim" if one.who == "result" else "default"))
         shown.append(Text())
     return shown

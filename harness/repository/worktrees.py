@@ -41,8 +41,9 @@ class Worktrees:
     def __init__(self, repository: Repository, folder: Path, base: str) -> None:
         self._repository, self._folder, self.base = repository, folder, base
 
-    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
-        """The worktree of the ticket, made where it is not there yet. What a killed run committed is kept.
+    async def prepare(self, run: str, ticket: Ticket, attempt: int = 1, carries_on: int = 0) -> Work:
+        """The worktree of the ticket, made where it is not there yet: with the last commit of the attempt `carries_on`,
+        where there is one. What a killed run committed is kept.
 
         A making that fails or is cancelled leaves nothing.
         """
@@ -51,7 +52,7 @@ class Worktrees:
         async with self._repository.lock.held():
             if self._metadata(place) is None:
                 try:
-                    await self._make(place)
+                    await self._make(place, await self._start(run, ticket, carries_on))
                 except BaseException:
                     with contextlib.suppress(CheckoutError):
                         await asyncio.shield(self._remove(place))
@@ -126,7 +127,15 @@ class Worktrees:
         if await self._repository.branch(place.branch) == self.base:
             await self._repository.drop_branch(place.branch, self.base)
 
-    async def _make(self, place: _Place) -> None:
+    async def _start(self, run: str, ticket: Ticket, carries_on: int) -> str:
+        """The commit that an attempt begins with."""
+        if not carries_on:
+            return self.base
+        last = await self._repository.branch(self._place(run, attempt_name(ticket.id, carries_on)).branch)
+        # An agent can move a branch; only what descends from the base is ours.
+        return last if last is not None and await self._repository.is_ancestor(self.base, last) else self.base
+
+    async def _make(self, place: _Place, start: str) -> None:
         await self._clear(place)
         place.folder.parent.mkdir(parents=True, exist_ok=True)
         git = self._repository.git
@@ -134,12 +143,12 @@ class Worktrees:
         # Without a checkout: git's own would run the filters of the repository's configuration.
         add = ["worktree", "add", "--quiet", "--no-checkout", "--force", "--force"]
         if head is None:
-            await git.user(*add, "--no-track", "-b", place.branch, str(place.folder), self.base)
+            await git.user(*add, "--no-track", "-b", place.branch, str(place.folder), start)
         else:
             await git.user(*add, str(place.folder), place.branch)
         metadata = Path((place.folder / ".git").read_text().removeprefix("gitdir:").strip())
         index = metadata / "index"
-        await git.own("read-tree", head or self.base, index=index, tree=place.folder)
+        await git.own("read-tree", head or start, index=index, tree=place.folder)
         await git.own("checkout-index", "--all", "--quiet", "--force", "--index", index=index, tree=place.folder)
         _write(place.mark, json.dumps({"metadata": str(metadata)}))
 

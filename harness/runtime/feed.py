@@ -117,6 +117,24 @@ class StoreFeed:
         again = await Runs(self._database).retry(self.run, tickets)
         return f"{_tickets(len(again))} queued again{await self._left_alone()}"
 
+    async def note(self, tickets: Sequence[str], text: str) -> str:
+        from harness.store.notes import Notes
+
+        await Notes(self._database).leave(self.run, tickets, text)
+        return f"noted for {_tickets(len(tickets))}{await self._left_alone()}"
+
+    async def answer(self, tickets: Sequence[str], text: str) -> str:
+        from harness.store.runs import Runs
+
+        await Runs(self._database).answer(self.run, tickets, text)
+        return f"{_tickets(len(tickets))} answered, queued again{await self._left_alone()}"
+
+    async def carry_on(self, tickets: Sequence[str], text: str) -> str:
+        from harness.store.runs import Runs
+
+        again = await Runs(self._database).retry(self.run, tickets, carry_on=True, note=text or None)
+        return f"{_tickets(len(again))} queued again, to carry on{await self._left_alone()}"
+
     async def limit(self, limits: Mapping[str, int]) -> str:
         from harness.store.runs import Runs
 

@@ -98,7 +98,7 @@ def _pieces(entry: Entry) -> list[Said]:
     for block in entry.content:
         kind = block.get("type")
         if kind == "text":
-            who: Any = "agent" if entry.role == "assistant" else "ticket"
+            who: Any = entry.origin if entry.origin in ("agent", "user") else "ticket"
             found.append(Said(entry.at, who, capped(str(block.get("text", "")), _PIECE)))
         elif kind == "tool_use":
             found.append(Said(entry.at, "tool", _arguments(block.get("input")), str(block.get("name", ""))))

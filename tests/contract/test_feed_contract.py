@@ -16,6 +16,7 @@ from harness.settings import Project, read_project
 from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.journal import StoreJournal
+from harness.store.notes import Notes
 from harness.store.runs import Runs
 from harness.store.tables import AgentRow, EventRow, RunRow
 from tasks.errors import StoreError, UsageError
@@ -227,3 +228,36 @@ def _event(seq: int, doing: str) -> EventRow:
 
 def _said(news: News) -> list[str]:
     return [event.data["doing"] for event in news.events]
+
+
+async def test_a_note_waits_for_who_is_at_work(feed: StoreFeed, database: Database) -> None:
+    said = await feed.note(["users", "orders"], "take euros\nplease")
+    assert said.startswith("noted for 2 tickets; nobody works on the run")
+    waiting = await Notes(database).untold(RUN)
+    assert {ticket: [note.text for note in notes] for ticket, notes in waiting.items()} == {
+        "users": ["take euros\nplease"],
+        "orders": ["take euros\nplease"],
+    }
+    await StoreJournal(database, RUN).move("points", "needs_human", "how long?")
+    with pytest.raises(UsageError, match="'points' is needs_human"):
+        await feed.note(["points"], "a year")
+
+
+async def test_an_answer_and_a_word_queue_again_who_carries_on(feed: StoreFeed, database: Database) -> None:
+    journal = StoreJournal(database, RUN)
+    for ticket, state in (("points", "needs_human"), ("users", "failed"), ("orders", "error")):
+        await journal.move(ticket, "preparing")
+        await journal.move(ticket, "generating", "", {"branch": f"spurline/{RUN}/{ticket}"})
+        await journal.move(ticket, state, "it is over")  # type: ignore[arg-type]  # a final state
+    assert (await feed.answer(["points"], "a year")).startswith("1 ticket answered")
+    assert (await feed.carry_on(["users"], "try legacy")).startswith("1 ticket queued again, to carry on")
+    assert (await feed.carry_on(["orders"], "")).startswith("1 ticket queued again, to carry on")
+    rows = {row.ticket: row for row in await Runs(database).agents(RUN)}
+    assert {name: (row.state, row.attempt, row.carries_on) for name, row in rows.items()} == dict.fromkeys(
+        TICKETS, ("queued", 2, 1)
+    )
+    waiting = await Notes(database).untold(RUN)
+    assert {ticket: [note.text for note in notes] for ticket, notes in waiting.items()} == {
+        "points": ["a year"],
+        "users": ["try legacy"],
+    }

@@ -72,12 +72,21 @@ class MemoryFeed:
     async def retry(self, tickets: Sequence[str]) -> str:
         return self._act("retry", tickets)
 
+    async def note(self, tickets: Sequence[str], text: str) -> str:
+        return self._act("note", tickets, text)
+
+    async def answer(self, tickets: Sequence[str], text: str) -> str:
+        return self._act("answer", tickets, text)
+
+    async def carry_on(self, tickets: Sequence[str], text: str) -> str:
+        return self._act("carry on", tickets, text)
+
     async def limit(self, limits: Mapping[str, int]) -> str:
         return self._act("limit", limits)
 
-    def _act(self, verb: str, about: Sequence[str] | Mapping[str, int]) -> str:
+    def _act(self, verb: str, about: Sequence[str] | Mapping[str, int], *words: str) -> str:
         self._check()
-        self.asked.append((verb, dict(about) if isinstance(about, Mapping) else tuple(about)))
+        self.asked.append((verb, dict(about) if isinstance(about, Mapping) else tuple(about), *words))
         return f"{verb} is done"
 
     def _check(self) -> None:

@@ -1,0 +1,124 @@
+"""What is done to agents with words, and with numbers: by keys, on one or many, with the command that does the same."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import pytest
+from textual.widgets import Button, TextArea
+
+from tests.tui.memory_feed import fleet_feed
+from tests.tui.screens import until, until_seen
+from tests.tui.test_screen import driven, rows
+from tui.acting import Verb, concerned, written_command
+from tui.agent_screen import AgentScreen
+from tui.feed import Agent
+from tui.writing import Writing
+
+
+async def test_a_note_of_two_lines_is_written_to_one_agent() -> None:
+    feed = fleet_feed(state="running")
+    async with driven(feed) as (app, pilot):
+        rows(app).point("generating-00")
+        await pilot.press("w")
+        await until_seen(pilot, "A note to generating-00")
+        # Nothing is no note, and keys of the list are letters here.
+        await pilot.press("ctrl+s", *"quick", "enter", *"px", "space", "q")
+        text = await until_seen(pilot, f"$ spurline runs note {feed.run.id} -t generating-00")
+        assert "'quick" in text
+        await pilot.press("ctrl+s")
+        await until_seen(pilot, "note is done")
+        assert not isinstance(app.screen, Writing)
+    assert feed.asked == [("note", ("generating-00",), "quick\npx q")]
+
+
+async def test_a_question_stands_above_its_answer() -> None:
+    feed = fleet_feed(state="running")
+    feed.agents = tuple(
+        replace(agent, reason="which [b]currency[/b]?") if agent.state == "needs_human" else agent
+        for agent in feed.agents
+    )
+    async with driven(feed) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, AgentScreen))
+        await pilot.press("a")
+        await until_seen(pilot, "An answer to needs-human-00", "which [b]currency[/b]?")
+        await pilot.press(*"euros")
+        app.screen.query_one("#send", Button).press()
+        await until_seen(pilot, "answer is done", "needs-human-00 euros")
+    assert feed.asked == [("answer", ("needs-human-00",), "euros")]
+
+
+async def test_many_marked_agents_carry_on_and_need_no_words() -> None:
+    feed = fleet_feed()
+    async with driven(feed) as (app, pilot):
+        await pilot.press("2", "asterisk")
+        await until_seen(pilot, "marked: 4 tickets")
+        await pilot.press("c")
+        await until_seen(pilot, "Carry on with 4 tickets", "out of budget after 4", "--carry-on")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: bool(feed.asked))
+        await until(pilot, lambda: not rows(app).marks)
+    assert feed.asked == [("carry on", ("error-00", "failed-00", "needs-human-00", "unproven-00"), "")]
+
+
+async def test_what_was_begun_to_be_written_can_be_left() -> None:
+    feed = fleet_feed(state="running")
+    async with driven(feed) as (app, pilot):
+        rows(app).point("generating-00")
+        await pilot.press("w", *"no", "escape")
+        await until(pilot, lambda: not isinstance(app.screen, Writing))
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.screen, Writing))
+        assert app.screen.query_one(TextArea).text == ""
+        app.screen.query_one("#leave", Button).press()
+        await until(pilot, lambda: not isinstance(app.screen, Writing))
+    assert feed.asked == []
+
+
+@pytest.mark.parametrize(("key", "verb"), [("a", "answer"), ("c", "carry on")])
+async def test_who_works_is_neither_answered_nor_carried_on(key: str, verb: str) -> None:
+    feed = fleet_feed(state="running")
+    async with driven(feed) as (app, pilot):
+        rows(app).point("generating-00")
+        await pilot.press(key)
+        await until_seen(pilot, f"nothing to {verb}", "generating-00: generating")
+    assert feed.asked == []
+
+
+@pytest.mark.parametrize(("key", "title"), [("w", "A note to"), ("a", "An answer to"), ("c", "Carry on with")])
+async def test_writing_fits_on_a_small_screen(key: str, title: str) -> None:
+    feed = fleet_feed(state="running")
+    async with driven(feed, (40, 12)) as (app, pilot):
+        rows(app).point({"w": "generating-00"}.get(key, "needs-human-00"))
+        await pilot.press(key)
+        await until_seen(pilot, title)
+        assert app.screen.query_one(TextArea).region.height > 0
+
+
+def test_the_command_says_what_is_done() -> None:
+    words = "don't\nuse --dollars"
+    for verb, wanted in (
+        ("note", ["note", "r1", "-t", "a", "-t", "b", words]),
+        ("answer", ["answer", "r1", "-t", "a", "-t", "b", words]),
+        ("carry on", ["retry", "r1", "-t", "a", "-t", "b", "--carry-on", "--note", words]),
+    ):
+        line = written_command("r1", verb, ["a", "b"], words)  # type: ignore[arg-type]  # one of the verbs
+        assert shlex.split(line) == ["spurline", "runs", *wanted]
+    assert written_command("r1", "carry on", ["a"], "") == "spurline runs retry r1 -t a --carry-on"
+    assert written_command("r1", "note", ["a"], "-5 it is") == "spurline runs note r1 -t a -- '-5 it is'"
+
+
+@pytest.mark.parametrize(
+    ("verb", "states"),
+    [
+        ("note", {"queued", "generating", "paused", "submitting"}),
+        ("answer", {"needs_human"}),
+        ("carry on", {"needs_human", "failed", "unproven", "error", "cancelled"}),
+    ],
+)
+def test_whom_it_concerns(verb: Verb, states: set[str]) -> None:
+    every = ("queued", "generating", "paused", "submitting", "needs_human", "failed", "unproven", "error")
+    agents = [Agent(state, state=state) for state in (*every, "cancelled", "verified")]
+    assert set(concerned(verb, agents)) == states

@@ -1,0 +1,153 @@
+"""The part of the screen that does something to a run: it asks where it must, acts through the feed, and says what was
+done and which command does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import cast
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+
+from tasks.errors import SpurlineError
+from tui.acting import WRITTEN, Done, Verb, Written, command, concerned, limit_command, named, written_command
+from tui.dialogs import Confirm, Limits
+from tui.feed import Agent, Feed
+from tui.view import View
+from tui.writing import Writing
+
+
+class ActingApp(App[None]):
+    """What is shown, and which agents are chosen, the rest of the screen tells."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+
+    @property
+    def view(self) -> View | None:
+        """What is shown; None before the first look."""
+        raise NotImplementedError
+
+    @property
+    def chosen(self) -> tuple[Agent, ...]:
+        """The agents that an action is about; none where the screen in front shows none."""
+        raise NotImplementedError
+
+    @property
+    def replayed(self) -> bool:
+        """Whether the past is shown, in which nothing can be done."""
+        raise NotImplementedError
+
+    async def look(self) -> None:
+        """One look at the run; what it shows is as new as the store tells."""
+        raise NotImplementedError
+
+    def unmark(self) -> None:
+        """No agent is marked any more."""
+        raise NotImplementedError
+
+    def action_act(self, verb: Verb) -> None:
+        """Do something to the chosen agents."""
+        chosen = self.chosen
+        if not chosen or self.refused():
+            return
+        if tickets := concerned(verb, chosen):
+            self._act(verb, tickets)
+        else:
+            why = ", ".join(sorted({agent.state for agent in chosen}))
+            who = named([agent.ticket for agent in chosen])
+            self.notify(f"{who}: {why}", title=f"nothing to {verb}", severity="warning", markup=False)
+
+    def action_act_all(self, verb: Done) -> None:
+        """Do something to the whole run."""
+        self._act(verb, ())
+
+    def _act(self, verb: Verb, tickets: tuple[str, ...]) -> None:
+        view = self.view
+        if view is None or self.refused():
+            return
+        if verb in WRITTEN:
+            self._write(view, verb, tickets)
+        else:
+            self._do(view, cast(Done, verb), tickets)
+
+    def _do(self, view: View, verb: Done, tickets: tuple[str, ...]) -> None:
+        acts = {
+            "pause": self.feed.pause,
+            "resume": self.feed.resume,
+            "cancel": self.feed.cancel,
+            "retry": self.feed.retry,
+        }
+        line = command(view.run.id, verb, tickets)
+        if verb != "cancel" and (verb != "retry" or len(tickets) < 2):
+            self.run_worker(self.done(verb, acts[verb](tickets), line))
+            return
+        question = f"{verb.capitalize()} {named(tickets)}?"
+        if verb == "cancel":
+            question += " That is for good: it can only be retried."
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.run_worker(self.done(verb, acts[verb](tickets), line))
+
+        self.push_screen(Confirm(question, line), answered)
+
+    def _write(self, view: View, verb: Written, tickets: tuple[str, ...]) -> None:
+        acts = {"note": self.feed.note, "answer": self.feed.answer, "carry on": self.feed.carry_on}
+
+        def written(text: str | None) -> None:
+            if text is not None:
+                line = written_command(view.run.id, verb, tickets, text)
+                self.run_worker(self.done(verb, acts[verb](tickets, text), line))
+
+        self.push_screen(Writing(view.run.id, verb, [view.fleet.agents[ticket] for ticket in tickets]), written)
+
+    def action_limits(self) -> None:
+        """Change the run's limits."""
+        if self.view is None or self.refused():
+            return
+        run = self.view.run
+
+        def answered(wanted: Mapping[str, int] | None) -> None:
+            if wanted:
+                line = limit_command(run.id, wanted)
+                self.run_worker(self.done("limits", self.feed.limit(wanted), line, chosen=False))
+
+        self.push_screen(Limits(run.id, run.limits), answered)
+
+    async def done(self, title: str, act: Awaitable[str], line: str, *, chosen: bool = True) -> None:
+        """Do it, and say what was done; or why it was not. Agents that were `chosen` for it are marked no more."""
+        try:
+            said = await act
+        except SpurlineError as error:
+            self.told(error)
+            return
+        self.notify(f"{said}\n$ {line}", title=title, markup=False)
+        if chosen:
+            self.unmark()
+        await self.look()
+
+    def refused(self) -> bool:
+        """Whether nothing can be done now, which is said."""
+        if self.replayed:
+            self.notify("this is the past: t goes back to now", severity="warning", markup=False)
+        return self.replayed
+
+    def told(self, error: SpurlineError) -> None:
+        """Say why something was not done."""
+        words = f"{error.message}\n{error.hint}" if error.hint else error.message
+        self.notify(words, title="not done", severity="error", markup=False)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield from super().get_system_commands(screen)
+        yield SystemCommand("Note", "tell the chosen agents something", lambda: self.action_act("note"))
+        yield SystemCommand("Answer", "the question of the chosen agents", lambda: self.action_act("answer"))
+        yield SystemCommand("Carry on", "from where the chosen agents ended", lambda: self.action_act("carry on"))
+        yield SystemCommand(
+            "Pause the whole run", "at the next step of each agent", lambda: self.action_act_all("pause")
+        )
+        yield SystemCommand("Let the whole run go on", "take a pause back", lambda: self.action_act_all("resume"))
+        yield SystemCommand("Cancel the whole run", "for good; it asks first", lambda: self.action_act_all("cancel"))
+        yield SystemCommand("Retry all that was not verified", "each begins anew", lambda: self.action_act_all("retry"))
+        yield SystemCommand("Limits", "change how much may happen at once", self.action_limits)
