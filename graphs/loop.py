@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from functools import wraps
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -23,10 +23,14 @@ from graphs.nodes.prepare import prepare
 from graphs.nodes.submit import submit
 from graphs.nodes.tear_down import tear_down
 from graphs.nodes.validate import validate
-from graphs.ports import Ports, attempt_name
+from graphs.ports import MOST_ITERATIONS, Ports, attempt_name
 from graphs.state import TicketState
 
 TicketLoop = CompiledStateGraph[TicketState, Ports, TicketState, TicketState]
+
+
+# Each iteration passes at most five nodes; LangGraph's own limit of 25 would end a long ticket early.
+_STEPS: Final = 20 + 6 * MOST_ITERATIONS
 
 
 class Node(Protocol):
@@ -65,9 +69,7 @@ async def work_ticket(
 
     Raises what the ports raise, Stopped among it; called again it goes on with the step that broke off.
     """
-    # Each iteration passes at most five nodes; LangGraph's own limit of 25 would end a long ticket early.
-    limit = 20 + 6 * ports.caps.iterations
-    config = _of_thread(run, ticket, attempt, limit)
+    config = _of_thread(run, ticket, attempt)
     known = await loop.aget_state(config) if loop.checkpointer else None
     # A step whose result was kept and that has no checkpoint yet is not `next` any more, but still among the tasks.
     if known is not None and known.values and not known.tasks:
@@ -93,8 +95,8 @@ def owner(thread: str) -> str:
     return thread.partition("/")[2].partition("@")[0]
 
 
-def _of_thread(run: str, ticket: str, attempt: int, steps: int = 1) -> RunnableConfig:
-    return {"configurable": {"thread_id": _thread(run, ticket, attempt)}, "recursion_limit": steps}
+def _of_thread(run: str, ticket: str, attempt: int) -> RunnableConfig:
+    return {"configurable": {"thread_id": _thread(run, ticket, attempt)}, "recursion_limit": _STEPS}
 
 
 async def _left_by(loop: TicketLoop, run: str, ticket: str, attempt: int) -> TicketState:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from tasks.events import EventKind
 from tasks.states import AgentState
@@ -165,14 +165,21 @@ async def _at_once(ticket: str, step: str) -> None:
     return None
 
 
+MOST_ITERATIONS: Final = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How often a ticket may go round, by what made it. Each holds for an attempt, however often it is resumed."""
+    """How often a ticket may go round, by what made it. Each counts for an attempt, however often it is resumed."""
 
     iterations: int = 6
     failed_verdicts: int = 10
     nudges: int = 2
     """How often an agent that changes nothing is told so, before it counts as stuck."""
+
+
+def _usual(ticket: str) -> Caps:
+    return Caps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,5 +193,6 @@ class Ports:
     journal: Journal
     messages: Messages
     tickets: Mapping[str, Ticket]
-    caps: Caps = Caps()
+    caps: Callable[[str], Caps] = _usual
+    """Those of a ticket, as they are by now: asked whenever it could go round once more."""
     admit: Admit = _at_once

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from ruamel.yaml.comments import CommentedSeq
 
+from graphs.ports import MOST_ITERATIONS
 from harness.fields import Inside, ServiceName, StoreAddress, address, pattern, variable
 from sandbox.service import PLACEHOLDER, Ready, Service, System, misnamed
 from tasks.backlog import Backlog, read_backlog
@@ -97,7 +98,7 @@ class CheckSettings(Frozen):
 class AgentSettings(Frozen):
     kind: Literal["anthropic", "rehearsal"] = "anthropic"
     model: str = "claude-sonnet-5-5"
-    max_iterations: int = Field(default=6, ge=1, le=100)
+    max_iterations: int = Field(default=6, ge=1, le=MOST_ITERATIONS)
     max_tokens: int = Field(default=16_000, ge=256)
     """Output tokens of one model call."""
     turns: int = Field(default=80, ge=1)

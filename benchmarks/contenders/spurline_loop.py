@@ -18,14 +18,17 @@ from harness.engine.breakers import Breaker
 from harness.engine.budget import Budget, Caps
 from harness.engine.limits import Limits
 from harness.engine.model_limits import ModelLimits
+from harness.engine.noticeboard import Noticeboard
 from harness.engine.supervisor import Supervisor
 from harness.engine.throttle import ThrottledValidator, TrackedWorkspaces
-from harness.settings import AgentSettings
+from harness.limits import limits_of
+from harness.settings import AgentSettings, LimitSettings
 from harness.store.checkpoints import open_checkpoints
 from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.documents import Messages
 from harness.store.journal import StoreJournal
+from harness.store.notes import Notes
 from harness.store.runs import Runs
 from harness.store.tables import RunRow
 from sandbox.driver import Cursor, Driver
@@ -103,8 +106,9 @@ async def main(lap: Lap) -> None:
 async def _work(lap: Lap, tickets: tuple[Ticket, ...], hollow: Hollow, database: Database, claims: Claims) -> None:
     journal = StoreJournal(database, RUN, claims=claims)
     supervisor: Supervisor
+    budget = Budget(run=Caps(), ticket=Caps())
     calls = ModelLimits(
-        Budget(run=Caps(), ticket=Caps()),
+        budget,
         model_calls=lap.agents,
         priority=lambda ticket: -supervisor.urgency(ticket),
         before_call=lambda ticket: supervisor.admit_call(ticket),
@@ -113,19 +117,21 @@ async def _work(lap: Lap, tickets: tuple[Ticket, ...], hollow: Hollow, database:
         ),
     )
     limits = Limits(
-        {"agents": lap.agents, "model_calls": lap.agents, "sandboxes": 16, "deletions": 16, "forks": 8, "checks": 8},
+        limits_of(LimitSettings(agents=lap.agents, model_calls=lap.agents), AgentSettings()),
         calls=calls,
-        ticket_s=3600.0,
+        budget=budget,
         urgency=lambda ticket: supervisor.urgency(ticket),
         waited=lambda ticket, gate, seconds: journal.emit(
             "agent.waited", ticket, {"for": gate, "seconds": round(seconds, 3)}
         ),
     )
     workspaces, driver = TrackedWorkspaces(hollow), cast(Driver, hollow)
+    noticeboard = Noticeboard(Notes(database), journal, RUN)
     agent = build_agent(
         AgentSettings(kind="rehearsal"),
         driver=driver,
         meter=calls,
+        notes=noticeboard,
         journal=journal,
         transcripts=lap.folder / "transcripts",
         repo_root=lap.folder,
@@ -146,11 +152,14 @@ async def _work(lap: Lap, tickets: tuple[Ticket, ...], hollow: Hollow, database:
                 journal=journal,
                 messages=Messages(database),
                 tickets={ticket.id: ticket for ticket in tickets},
+                caps=limits.rounds,
             ),
             claims=claims,
             workspaces=workspaces,
             driver=driver,
             limits=limits,
+            taken_up=noticeboard.read,
+            wished=noticeboard.read,
             breakers={"baseline": Breaker("baseline", _told), "model": Breaker("model", _told)},
             on_crash=lambda ticket, trace: print(ticket, trace, file=sys.stderr),
         )

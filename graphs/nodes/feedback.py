@@ -9,7 +9,7 @@ from graphs.state import TicketState, ended
 
 
 async def feedback(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
-    caps = runtime.context.caps
+    caps = runtime.context.caps(state["ticket"])
     if state["iteration"] >= caps.iterations:
         spent = f"{caps.iterations} iterations"
     elif state["failed_verdicts"] >= caps.failed_verdicts:

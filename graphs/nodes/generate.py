@@ -56,7 +56,7 @@ async def _told(
     if generated.end == "stuck":
         return ended(doubt, f"the agent is stuck: {generated.reason}")
     nudges = 1 if generated.noted else state["nudges"] + 1
-    if nudges > ports.caps.nudges:
+    if nudges > ports.caps(work.ticket.id).nudges:
         return ended(doubt, f"the agent is stuck: it ended {nudges} turns in a row without anything new to judge")
     ports.journal.emit("agent.nudged", work.ticket.id, {"reason": "nothing new to judge"})
     message = await ports.messages.keep(work.run, work.ticket.id, words)

@@ -50,27 +50,39 @@ def answer(ctx: typer.Context, run: RunId, ticket: _Ticket, text: _Text, json: J
 def limit(
     ctx: typer.Context,
     run: RunId = "last",
+    ticket: Tickets = None,
     agents: Annotated[int | None, typer.Option("--agents", min=1, help="Agents at once.")] = None,
     model_calls: Annotated[int | None, typer.Option("--model-calls", min=1, help="Model calls in flight.")] = None,
     sandboxes: Annotated[int | None, typer.Option("--sandboxes", min=1, help="Sandboxes being created.")] = None,
     deletions: Annotated[int | None, typer.Option("--deletions", min=1, help="Sandboxes being deleted.")] = None,
     forks: Annotated[int | None, typer.Option("--forks", min=1, help="Forks that start.")] = None,
     checks: Annotated[int | None, typer.Option("--checks", min=1, help="Agents whose checks run.")] = None,
+    budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="Money of the run.")] = None,
+    budget_calls: Annotated[int | None, typer.Option("--budget-calls", help="Model calls of the run.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option("--budget-tokens", help="Tokens of the run.")] = None,
+    budget_minutes: Annotated[float | None, typer.Option("--budget-minutes", help="Minutes of the run.")] = None,
+    ticket_budget_usd: Annotated[float | None, typer.Option("--ticket-budget-usd", help="Money of a ticket.")] = None,
+    ticket_calls: Annotated[int | None, typer.Option("--ticket-calls", help="Model calls of a ticket.")] = None,
+    ticket_tokens: Annotated[int | None, typer.Option("--ticket-tokens", help="Tokens of a ticket.")] = None,
+    ticket_minutes: Annotated[float | None, typer.Option("--ticket-minutes", help="Minutes of a ticket.")] = None,
+    ticket_failed_verdicts: Annotated[
+        int | None, typer.Option("--ticket-failed-verdicts", help="Failed verdicts of a ticket.")
+    ] = None,
+    ticket_nudges: Annotated[
+        int | None, typer.Option("--ticket-nudges", help="Times that a ticket's agent hands in nothing new.")
+    ] = None,
+    max_iterations: Annotated[int | None, typer.Option("--max-iterations", help="Iterations of a ticket.")] = None,
     json: Json = False,
 ) -> None:
-    """Change how much of a run may happen at once, while it goes on."""
-    said = {
-        "agents": agents,
-        "model_calls": model_calls,
-        "sandboxes": sandboxes,
-        "deletions": deletions,
-        "forks": forks,
-        "checks": checks,
-    }
+    """Change limits and budgets of a run while it goes on; with --ticket, a ticket's own, also of one that has ended.
+
+    They hold from the next call, step or iteration on: what is in flight goes on, and counts.
+    """
+    said = {name: value for name, value in locals().items() if name not in ("ctx", "run", "ticket", "json")}
     wanted = {name: number for name, number in said.items() if number is not None}
     if not wanted:
         raise UsageError("no limit is given", hint="`spurline runs limit --help` lists them")
-    complete(_limit(place_of(ctx).project(), run, wanted, Output(json=json)))
+    complete(_limit(place_of(ctx).project(), run, tuple(ticket or ()), wanted, Output(json=json)))
 
 
 def _said(words: list[str]) -> str:
@@ -137,15 +149,17 @@ async def _note(project: Project, name: str, tickets: tuple[str, ...], text: str
     )
 
 
-async def _limit(project: Project, name: str, wanted: dict[str, int], out: Output) -> None:
+async def _limit(project: Project, name: str, tickets: tuple[str, ...], wanted: dict[str, float], out: Output) -> None:
     from harness.runtime import opened_store
     from harness.store.runs import Runs
 
     async with opened_store(project) as database:
         runs = Runs(database)
         row = await runs.find(name)
-        await runs.limit(row.id, wanted)
+        await runs.limit(row.id, wanted, tickets)
     if out.json:
-        out.object({"run": row.id, "limits": wanted})
-    else:
-        out.line(f"run {row.id}: " + ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in wanted.items()))
+        out.object({"run": row.id, "limits": wanted, "tickets": list(tickets)})
+        return
+    whose = f", {', '.join(tickets)}" if tickets else ""
+    said = ", ".join(f"{name.replace('_', ' ')} {number:g}" for name, number in wanted.items())
+    out.line(f"run {row.id}{whose}: {said}")

@@ -92,6 +92,7 @@ class Budget:
     ) -> None:
         """`spent` is what the run's tickets used before this process, `seconds` how long the run had gone on."""
         self._run, self._ticket, self._clock = run, ticket, clock
+        self._single: Mapping[str, Caps] = {}
         self._spent = dict(spent)
         self._own = sum(self._spent.values(), NOTHING)
         self._others = NOTHING
@@ -117,6 +118,10 @@ class Budget:
         """What the run cost so far, in all its processes."""
         return self._own.cost_usd + self._others.cost_usd
 
+    def allow(self, *, run: Caps, ticket: Caps, single: Mapping[str, Caps]) -> None:
+        """Change what may be used; `single` tickets have caps of their own. What is in flight goes on, and counts."""
+        self._run, self._ticket, self._single = run, ticket, single
+
     def others(self, spent: Spent) -> None:
         """Set what other processes of the same run have used, over all their tickets. Their seconds are the run's own
         and do not count."""
@@ -132,7 +137,7 @@ class Budget:
         """Why no further call may start for `ticket`, in one line; None when it may."""
         coming = self._expected(ticket)
         own = self._used(ticket) + self._reserved.get(ticket, NOTHING) + coming
-        if (cap := self._ticket.passed(own)) is not None:
+        if (cap := self._caps(ticket).passed(own)) is not None:
             return f"the ticket's {cap} are spent"
         run = self._own + self._others + self._all_reserved + coming
         if (cap := self._run.passed(replace(run, seconds=self._clock() - self._began))) is not None:
@@ -141,7 +146,7 @@ class Budget:
 
     def nearly_spent(self, ticket: str) -> str | None:
         """Which of the ticket's budgets its coming call brings near to its end; None while none does."""
-        return self._ticket.nearly(self._used(ticket) + self._expected(ticket))
+        return self._caps(ticket).nearly(self._used(ticket) + self._expected(ticket))
 
     @contextmanager
     def reserved(self, ticket: str) -> Iterator[None]:
@@ -167,6 +172,9 @@ class Budget:
         """Let the ticket's minutes stand still until its next call."""
         self._spent[ticket] = self._used(ticket)
         self._since.pop(ticket, None)
+
+    def _caps(self, ticket: str) -> Caps:
+        return self._single.get(ticket, self._ticket)
 
     def _used(self, ticket: str) -> Spent:
         now = self._clock()

@@ -18,7 +18,7 @@ class TicketClock:
         self._left_s, self._before_s = max(left_s, 0.0), worked_s
         self._timeout = asyncio.timeout(None)
         self._began: float | None = None
-        self._stood_s = 0.0
+        self._stood_s, self._still = 0.0, False
         self._standing_since: float | None = None
 
     @property
@@ -39,7 +39,14 @@ class TicketClock:
         if self._timeout.expired():
             # The ticket is being cancelled, and this step has yet to hear of it.
             raise TimeoutError
+        self._still = True
         self._timeout.reschedule(None)
+
+    def allow(self, all_s: float) -> None:
+        """Give the ticket so much time in all; it may be over with that."""
+        self._left_s = max(all_s - self._before_s, 0.0)
+        if self._began is not None and self._standing_since is None:
+            self._reschedule(self._ends())
 
     @contextmanager
     def standing(self) -> Iterator[None]:
@@ -51,7 +58,7 @@ class TicketClock:
         finally:
             self._stood_s += self._now() - self._standing_since
             self._standing_since = None
-            self._reschedule(self._now() + self._left_s - (self.worked_s - self._before_s))
+            self._reschedule(self._ends())
 
     async def __aenter__(self) -> Self:
         self._began = self._now()
@@ -64,9 +71,12 @@ class TicketClock:
     ) -> None:
         await self._timeout.__aexit__(kind, error, trace)
 
+    def _ends(self) -> float:
+        return self._now() + self._left_s - (self.worked_s - self._before_s)
+
     def _reschedule(self, when: float | None) -> None:
         # A time that is over has cancelled its task already, which has yet to hear of it.
-        if not self._timeout.expired():
+        if not self._timeout.expired() and not self._still:
             self._timeout.reschedule(when)
 
     def _now(self) -> float:

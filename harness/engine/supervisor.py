@@ -23,8 +23,8 @@ from harness.engine.outlook import AFTER_FAULT, Outlook, look_ahead, urgency
 from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
 from harness.engine.ticket_work import LOOK_S, Standings, TicketWork
-from harness.store.claims import Claims, LeaseLost
-from harness.store.runs import WAITS
+from harness.store.agents import WAITS
+from harness.store.claims import Claims, LeaseLost, Wishes
 from sandbox.driver import Driver
 from tasks.errors import EnvironmentFault
 from tasks.states import FinalState, is_final
@@ -172,16 +172,22 @@ class Supervisor:
             await self._wished()
         if self._standings.stale or wishes.revision != self._revision or self._shared or shared or wishes.dead:
             self._standings.stale = False
-            self._limits.change(json.loads(wishes.limits), wishes.workers)
             before = dict(self._standings)
             for one in await self._claims.standings():
                 # What moved here while it was read is known better here.
                 if self._standings.get(one.ticket) is before.get(one.ticket):
                     self._standings[one.ticket] = one
+            self._change_limits(wishes)
             if time.monotonic() - self._shared_at >= _SHARE_S:
                 self._shared_at = time.monotonic()
                 await self._share()
         self._wish, self._revision = wishes.wish, wishes.revision
+
+    def _change_limits(self, wishes: Wishes) -> None:
+        single = {name: json.loads(one.limits) for name, one in self._standings.items() if one.limits != "{}"}
+        self._limits.change(json.loads(wishes.limits), wishes.workers, single)
+        for ticket, clock in self._at_work.clocks.items():
+            clock.allow(self._limits.ticket_s(ticket))
 
     async def _obey(self, outlook: Outlook) -> None:
         """Stop what is to stop, and end what can only be cancelled."""

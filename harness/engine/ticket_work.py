@@ -90,7 +90,7 @@ class TicketWork:
 
     async def take(self, ticket: str) -> None:
         standing = self._standings[ticket]
-        clock = TicketClock(self._limits.ticket_s - standing.worked_s, standing.worked_s)
+        clock = TicketClock(self._limits.ticket_s(ticket) - standing.worked_s, standing.worked_s)
         try:
             await self._worked(ticket, standing, clock)
         except LeaseLost:
@@ -156,7 +156,7 @@ class TicketWork:
             await self.end(ticket, "error", one_line(error.message, 500), environment=environment)
         # A port's own TimeoutError is a defect, unless it is this ticket's time that is over.
         elif isinstance(error, TimeoutError) and clock.expired:
-            await self.end(ticket, "failed", f"out of budget: {self._limits.ticket_s / 60:g} minutes are over")
+            await self.end(ticket, "failed", f"out of budget: {self._limits.ticket_s(ticket) / 60:g} minutes are over")
         elif isinstance(error, OSError) and disk_is_full(error):
             # No ticket gets any further on a full disk; the run can be taken up again when there is room.
             place = error.filename or "that of .spurline/ or of the temporary files"

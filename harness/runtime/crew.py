@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from harness.limits import limits_of
 from harness.runtime.care import Care
 from harness.runtime.connections import Narrator, store_place
-from harness.settings import LimitSettings, Project
+from harness.settings import Project
 from sandbox.driver import Driver
 from tasks.events import Event
 
@@ -45,7 +46,7 @@ async def crew(
     """The supervisor of a run, with everything that it needs behind it. `agents` at once are the run's, where they are
     not as its settings say; `own_agents` are this worker's, whatever its part would be."""
     from graphs.loop import build_loop, owner
-    from graphs.ports import Caps, Ports
+    from graphs.ports import Ports
     from harness.agents.factory import build_agent
     from harness.engine.limits import Limits
     from harness.engine.model_limits import ModelLimits
@@ -62,7 +63,7 @@ async def crew(
 
     settings, folder = project.settings, project.state / "runs" / row.id
     wanted = settings.limits
-    said = {**_said(wanted), **({"agents": agents} if agents else {})}
+    said = {**limits_of(wanted, settings.agent), **({"agents": agents} if agents else {})}
     supervisor: Supervisor
 
     def before_call(ticket: str) -> None:
@@ -72,7 +73,7 @@ async def crew(
         return supervisor.urgency(ticket)
 
     async with AsyncExitStack() as stack:
-        budget = await _budget(wanted, database, row)
+        budget = await _budget(said, database, row)
         calls = ModelLimits(
             budget,
             model_calls=wanted.model_calls,
@@ -85,7 +86,7 @@ async def crew(
             own_agents=own_agents,
             changed_before=json.loads(row.limits),
             calls=calls,
-            ticket_s=wanted.ticket_minutes * 60,
+            budget=budget,
             urgency=urgency,
             waited=lambda ticket, gate, seconds: _note_wait(journal, backlog_ids, ticket, gate, seconds),
             changed=lambda said: journal.emit("run.limits", None, said),
@@ -128,7 +129,7 @@ async def crew(
             journal=journal,
             messages=Messages(database),
             tickets={ticket.id: ticket for ticket in backlog},
-            caps=Caps(settings.agent.max_iterations, wanted.ticket_failed_verdicts, wanted.ticket_nudges),
+            caps=limits.rounds,
         )
         care = Care(project, driver, row.base, narrate, ours=workspaces.sandboxes)
         breakers = await stack.enter_async_context(_breakers(care, journal))
@@ -169,12 +170,6 @@ async def crew(
         yield supervisor
 
 
-def _said(limits: LimitSettings) -> dict[str, int]:
-    from harness.engine.limits import NAMES
-
-    return {name: getattr(limits, name) for name in NAMES}
-
-
 def _note_wait(journal: StoreJournal, tickets: frozenset[str], ticket: str, gate: str, seconds: float) -> None:
     # A sandbox of the baseline's own checks is no ticket's.
     of = ticket if ticket in tickets else None
@@ -198,25 +193,16 @@ async def _breakers(care: Care, journal: StoreJournal) -> AsyncIterator[Mapping[
         await asyncio.gather(*(breaker.aclose() for breaker in breakers.values()))
 
 
-async def _budget(limits: LimitSettings, database: Database, row: RunRow) -> Budget:
+async def _budget(said: Mapping[str, float], database: Database, row: RunRow) -> Budget:
     """The run's budget, less what was spent before this process."""
-    from harness.engine.budget import Budget, Caps, spent_in
+    from harness.engine.allowance import run_caps, ticket_caps
+    from harness.engine.budget import Budget, spent_in
     from harness.store.runs import Runs
 
     runs = Runs(database)
     budget = Budget(
-        run=Caps(
-            usd=limits.budget_usd,
-            calls=limits.budget_calls,
-            tokens=limits.budget_tokens,
-            minutes=limits.budget_minutes,
-        ),
-        ticket=Caps(
-            usd=limits.ticket_budget_usd,
-            calls=limits.ticket_calls,
-            tokens=limits.ticket_tokens,
-            minutes=limits.ticket_minutes,
-        ),
+        run=run_caps(said),
+        ticket=ticket_caps(said),
         spent={agent.ticket: spent_in(agent) for agent in await runs.agents(row.id)},
         seconds=await runs.worked_s(row),
     )

@@ -75,7 +75,7 @@ def _following(agent: AgentRow, *, carry_on: bool) -> AgentRow:
     carries_on = (agent.attempt if agent.branch else agent.carries_on) if carry_on else 0
     fresh = AgentRow(run=agent.run, ticket=agent.ticket, place=agent.place, title=agent.title, state="queued")
     for name in AgentRow.model_fields:
-        if name not in ("run", "ticket", "place", "title", "attempt", "generation"):
+        if name not in ("run", "ticket", "place", "title", "attempt", "generation", "limits"):
             setattr(agent, name, getattr(fresh, name))
     agent.attempt, agent.carries_on = agent.attempt + 1, carries_on
     agent.reason = WAITS

@@ -63,6 +63,8 @@ class Standing:
     environment: bool
     carries_on: int
     """The attempt from whose end this one goes on; 0: none."""
+    limits: str
+    """Its own budgets, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ class Claims:
                 AgentRow.faults,
                 AgentRow.environment,
                 AgentRow.carries_on,
+                AgentRow.limits,
                 AgentRow.lease_ends,
             )  # type: ignore[call-overload]  # SQLModel types at most four columns
             .where(AgentRow.run == self._run)

@@ -9,6 +9,7 @@ from typing import cast
 
 from sqlmodel import Session, col, select
 
+from harness.limits import checked
 from harness.store.agents import WAITS, agents_of, ensure_known, unknown
 from harness.store.attempts import RETRIED, queue_again, to_retry
 from harness.store.database import Database
@@ -135,12 +136,19 @@ class Runs:
             until = max(until, seen_at)
         return worked_s
 
-    async def limit(self, run: str, limits: Mapping[str, int]) -> None:
-        """Change limits of the run while it goes on."""
+    async def limit(self, run: str, limits: Mapping[str, float], tickets: Sequence[str] = ()) -> None:
+        """Change limits of the run while it goes on, or budgets of single tickets of it, also of those that have ended.
+        UsageError for what is none, and for a ticket that the run does not have."""
+        said = checked(limits, single=bool(tickets))
 
         def write(session: Session) -> None:
             row = session.get_one(RunRow, run, with_for_update=True)
-            row.limits, row.revision = json.dumps({**json.loads(row.limits), **limits}), row.revision + 1
+            agents = agents_of(session, run, tickets) if tickets else {}
+            concerned: list[AgentRow | RunRow] = [agents[ticket] for ticket in tickets]
+            for changed in concerned or [row]:
+                changed.limits = json.dumps({**json.loads(changed.limits), **said})
+                session.add(changed)
+            row.revision += 1
             session.add(row)
 
         await self._database.write(write)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -242,6 +243,29 @@ async def test_a_wish_is_heard_by_its_revision_and_keeps_a_ticket_from_being_tak
         assert await claims.take(["t1"], 5) == ("t1",)
         with pytest.raises(UsageError, match="no ticket 'nope'"):
             await runs.wish("r1", "paused", ["nope"])
+
+
+async def test_budgets_of_single_tickets_stay_theirs(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        runs, claims = Runs(database), Claims(database, "r1")
+        await claims.begin()
+        await runs.limit("r1", {"ticket_minutes": 90}, ["t0", "t1"])
+        await runs.limit("r1", {"max_iterations": 9}, ["t1"])
+        await StoreJournal(database, "r1").move("t1", "failed", "out of budget")
+        await runs.limit("r1", {"ticket_budget_usd": 8}, ["t1"])
+        await runs.retry("r1", ["t1"], carry_on=True)
+        assert (await claims.wishes()).limits == "{}"
+        found = {one.ticket: json.loads(one.limits) for one in await claims.standings()}
+        assert found == {
+            "t0": {"ticket_minutes": 90},
+            "t1": {"ticket_minutes": 90, "max_iterations": 9, "ticket_budget_usd": 8},
+            "t2": {},
+        }
+        for limits, tickets in (({"agents": 2}, ["t0"]), ({"ticket_calls": 0}, []), ({"ticket_calls": 2}, ["nope"])):
+            with pytest.raises(UsageError):
+                await runs.limit("r1", limits, tickets)
+        assert (await claims.wishes()).revision == 4
 
 
 async def test_to_be_cancelled_is_for_good_and_a_pause_stays_until_it_is_taken_back(place: Path | str) -> None:

@@ -9,11 +9,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from graphs.loop import build_loop
-from graphs.ports import Caps, Ports
+from graphs.ports import Ports
 from harness.engine.breakers import Breaker, Probe
-from harness.engine.limits import NAMES, Limits
+from harness.engine.budget import Budget, Caps
+from harness.engine.limits import Limits
 from harness.engine.supervisor import Ending, Supervisor
 from harness.engine.throttle import TrackedWorkspaces
+from harness.limits import AT_ONCE, limits_of
+from harness.settings import AgentSettings, LimitSettings
 from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.documents import Messages
@@ -111,13 +114,15 @@ class Floor:
             self.journal,
             Messages(self.database),
             world.tickets,
-            Caps(iterations=3),
+            lambda name: self.limits.rounds(name),
         )
-        said = dict.fromkeys(NAMES, 100) | {"agents": agents}
+        said = limits_of(LimitSettings(ticket_minutes=ticket_s / 60), AgentSettings(max_iterations=3))
+        said |= dict.fromkeys(AT_ONCE, 100) | {"agents": agents}
+        self.budget = Budget(run=Caps(), ticket=Caps())
         self.limits = Limits(
             said,
             calls=SimpleNamespace(model_calls=1),
-            ticket_s=ticket_s,
+            budget=self.budget,
             urgency=lambda _: 0.0,
             waited=lambda ticket, gate, seconds: None,
         )

@@ -61,7 +61,7 @@ class World:
         self.workspaces = MemoryWorkspaces(self)
 
     def ports(self, caps: Caps | None = None) -> Ports:
-        return Ports(self.workspaces, self, self, self, self.journal, self, self.tickets, caps or Caps())
+        return Ports(self.workspaces, self, self, self, self.journal, self, self.tickets, lambda _: caps or Caps())
 
     def names(self, ticket: str) -> list[str]:
         """The calls made for one ticket."""

@@ -67,6 +67,23 @@ def test_each_measure_ends_a_ticket_or_the_run(caps: Caps, words: str, whose: st
     assert (budget.refuse("b") is None) == (whose == "ticket")
 
 
+def test_caps_can_be_changed_while_calls_are_in_flight() -> None:
+    budget = Budget(run=Caps(calls=4), ticket=Caps(calls=2))
+    with budget.reserved("a"), budget.reserved("b"):
+        budget.allow(run=Caps(calls=2), ticket=Caps(calls=9), single={})
+        # Two are on their way, and are left alone.
+        assert budget.refuse("a") == "the run's 2 model calls are spent"
+        budget.charge("a", call(0.1))
+        budget.charge("b", call(0.1))
+    assert budget.refuse("c") == "the run's 2 model calls are spent"
+    budget.allow(run=Caps(calls=9), ticket=Caps(calls=1), single={"a": Caps(calls=3)})
+    assert budget.refuse("a") is None
+    assert budget.refuse("b") == "the ticket's 1 model calls are spent"
+    budget.charge("a", call(0.1))
+    assert budget.nearly_spent("a") == "3 of 3 model calls"
+    assert budget.nearly_spent("c") == "1 of 1 model calls"
+
+
 def test_what_broke_off_is_charged_too() -> None:
     budget = Budget(run=Caps(usd=10), ticket=Caps(usd=1))
     budget.charge("a", call(0.6, "broken"))

@@ -10,12 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphs.ports import Caps as Rounds
 from harness.engine.breakers import Breaker
+from harness.engine.budget import Caps
 from harness.engine.clock import TicketClock
-from harness.engine.limits import NAMES, Limits
+from harness.engine.limits import Limits
 from harness.engine.outlook import AFTER_FAULT, look_ahead, urgency
+from harness.limits import checked, limits_of
+from harness.settings import AgentSettings, LimitSettings
+from harness.store.agents import WAITS
 from harness.store.claims import Standing
-from harness.store.runs import WAITS
+from tasks.errors import UsageError
 from tasks.states import FINAL_STATES, WORKING_STATES
 from tests.unit.memory_ports import ticket
 
@@ -26,17 +31,32 @@ class Calls:
     model_calls = 1
 
 
+ALL = limits_of(LimitSettings(), AgentSettings())
+
+
+class Purse:
+    """Whoever holds the budgets."""
+
+    def __init__(self) -> None:
+        self.run, self.ticket, self.single = Caps(), Caps(), dict[str, Caps]()
+
+    def allow(self, *, run: Caps, ticket: Caps, single: Mapping[str, Caps]) -> None:
+        self.run, self.ticket, self.single = run, ticket, dict(single)
+
+
 def limits(
-    changes: list[Mapping[str, int]] | None = None, own: int | None = None, before: Mapping[str, int] | None = None
+    changes: list[Mapping[str, float]] | None = None,
+    own: int | None = None,
+    before: Mapping[str, int] | None = None,
+    purse: Purse | None = None,
 ) -> tuple[Limits, Calls]:
     calls = Calls()
     told = changes if changes is not None else []
-    said = {"agents": 100, "model_calls": 40, "sandboxes": 16, "deletions": 16, "forks": 8, "checks": 8}
     return (
         Limits(
-            said,
+            ALL,
             calls=calls,
-            ticket_s=60,
+            budget=purse or Purse(),
             urgency=lambda _: 0.0,
             waited=lambda *_: None,
             changed=told.append,
@@ -48,7 +68,7 @@ def limits(
 
 
 def test_workers_part_what_a_run_may_and_not_what_a_machine_may() -> None:
-    changes: list[Mapping[str, int]] = []
+    changes: list[Mapping[str, float]] = []
     of_one, calls = limits(changes)
     assert (of_one.agents, calls.model_calls, of_one.gates["forks"].limit) == (100, 40, 8)
     of_one.change({}, workers=3)
@@ -56,7 +76,7 @@ def test_workers_part_what_a_run_may_and_not_what_a_machine_may() -> None:
     assert changes == []
     of_one.change({"agents": 10, "forks": 2, "nonsense": 7}, workers=1)
     assert (of_one.agents, calls.model_calls, of_one.gates["forks"].limit) == (10, 40, 2)
-    assert [sorted(change) for change in changes] == [sorted(NAMES)]
+    assert [sorted(change) for change in changes] == [sorted(ALL)]
 
 
 def test_what_a_worker_was_told_holds_until_the_run_is_told_otherwise() -> None:
@@ -72,6 +92,73 @@ def test_what_a_worker_was_told_holds_until_the_run_is_told_otherwise() -> None:
     assert of_one.agents == 7
     of_one.change({"agents": 50}, workers=2)
     assert of_one.agents == 25
+
+
+def test_budgets_change_for_all_or_for_one_and_nothing_else_moves() -> None:
+    purse = Purse()
+    of_one, _ = limits(purse=purse)
+    assert (purse.run.usd, purse.ticket.usd, purse.ticket.minutes, purse.single) == (200, 4, 60, {})
+    assert (of_one.ticket_s("a"), of_one.rounds("a")) == (3600, Rounds(6, 10, 2))
+    of_one.change(
+        {"budget_usd": 9.5, "ticket_minutes": 30},
+        single={"a": {"ticket_budget_usd": 8, "max_iterations": 20}, "b": {"ticket_minutes": 90, "ticket_nudges": 0}},
+    )
+    assert (purse.run.usd, purse.ticket.usd, purse.ticket.minutes) == (9.5, 4, 30)
+    assert (purse.single["a"].usd, purse.single["a"].minutes, purse.single["b"].minutes) == (8, 30, 90)
+    assert (of_one.ticket_s("a"), of_one.ticket_s("b"), of_one.ticket_s("c")) == (1800, 5400, 1800)
+    assert (of_one.rounds("a"), of_one.rounds("b"), of_one.rounds("c")) == (
+        Rounds(20, 10, 2),
+        Rounds(6, 10, 0),
+        Rounds(6, 10, 2),
+    )
+    # What is taken back is as it was.
+    of_one.change({"budget_usd": 200})
+    assert (purse.run.usd, purse.single) == (200, {})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "single", "words"),
+    [
+        ({"ticket_faults": 1}, False, "'ticket_faults' cannot be changed"),
+        ({"budget_usd": 0}, False, "--budget-usd 0: Input should be greater than 0"),
+        ({"max_iterations": 101}, True, "--max-iterations 101"),
+        ({"agents": 2.5}, False, "--agents 2.5"),
+        ({"budget_usd": 5}, True, "--budget-usd is the whole run's"),
+        ({"agents": 5}, True, "--agents is the whole run's"),
+        ({"ticket_minutes": float("nan")}, True, "--ticket-minutes nan"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(wanted: dict[str, float], single: bool, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        checked(wanted, single=single)
+
+
+async def test_a_clock_that_is_given_more_goes_on_and_one_that_is_given_less_ends() -> None:
+    clock = TicketClock(0.02, worked_s=10)
+    async with clock:
+        clock.allow(70)
+        await asyncio.sleep(0.06)
+    assert not clock.expired
+    clock = TicketClock(60, worked_s=10)
+
+    async def work() -> None:
+        async with clock:
+            clock.allow(5)
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError):
+        await work()
+    # One that waits for the environment, or hands over, is not ended by it.
+    clock = TicketClock(60)
+    async with clock:
+        with clock.standing():
+            clock.allow(0.01)
+            await asyncio.sleep(0.03)
+            clock.allow(60)
+        clock.stand_still()
+        clock.allow(0.01)
+        await asyncio.sleep(0.03)
+    assert not clock.expired
 
 
 async def test_a_clock_counts_what_was_worked_before_and_not_what_was_waited_for() -> None:
@@ -116,7 +203,7 @@ async def test_a_clock_that_stands_still_ends_nothing_and_goes_on_after() -> Non
 
 
 def standing(name: str, state: str = "queued", **fields: object) -> Standing:
-    plain = Standing(name, state, "", 1, None, 0.0, 0, 0.0, 0, False, 0)
+    plain = Standing(name, state, "", 1, None, 0.0, 0, 0.0, 0, False, 0, "{}")
     return replace(plain, **fields)  # type: ignore[arg-type]  # the tests name the fields
 
 

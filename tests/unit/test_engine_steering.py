@@ -147,6 +147,51 @@ async def test_limits_change_while_the_run_goes_on(database: Database) -> None:
     await floor.check({ending.ticket: ending for ending in await work})
 
 
+async def test_budgets_change_while_the_run_goes_on_and_for_single_tickets(database: Database) -> None:
+    failed = Script(verdicts=[verdict("failed", "still 400")])
+    floor = Floor(database, [ticket("t0"), ticket("t1"), ticket("t2")], {"t0": failed, "t1": failed, "t2": failed})
+    held = Held(floor, "static", "t0", "t1", "t2")
+    runs = Runs(database)
+    work = asyncio.create_task((await floor.begin()).work(floor.tickets))
+    await held.all_there.wait()
+    await runs.limit("r1", {"max_iterations": 5, "ticket_minutes": 7, "budget_usd": 1.5})
+    await runs.limit("r1", {"max_iterations": 1, "ticket_budget_usd": 9}, ["t1"])
+
+    async def heard() -> bool:
+        return floor.limits.rounds("t1").iterations == 1
+
+    await until(heard)
+    assert floor.limits.ticket_s("t0") == 7 * 60
+    held.go.set()
+    await floor.check({ending.ticket: ending for ending in await work})
+    assert {name: row.iterations for name, row in (await floor.rows()).items()} == {"t0": 5, "t1": 1, "t2": 5}
+    # It holds for whoever takes the run up, and for a further attempt.
+    await floor.claims.end()
+    await runs.retry("r1", ["t1"])
+    again = Floor(database, floor.tickets, {"t1": failed})
+    await (await again.joined()).work(floor.tickets)
+    assert (again.limits.rounds("t0").iterations, again.limits.rounds("t1").iterations) == (5, 1)
+    assert (await again.rows())["t1"].iterations == 1
+
+
+async def test_a_ticket_that_is_given_less_time_than_it_took_is_out_of_budget(database: Database) -> None:
+    floor = Floor(database, [ticket("t0"), ticket("t1")])
+    held = Held(floor, "generate", "t0", "t1")
+    work = asyncio.create_task((await floor.begin()).work(floor.tickets))
+    await held.all_there.wait()
+    await Runs(database).limit("r1", {"ticket_minutes": 0.0001}, ["t0"])
+
+    async def over() -> bool:
+        return (await states(floor))["t0"] == "failed"
+
+    await until(over)
+    held.go.set()
+    endings = {ending.ticket: ending for ending in await work}
+    await floor.check(endings)
+    assert endings["t1"].state == "verified"
+    assert (await floor.rows())["t0"].reason == "out of budget: 0.0001 minutes are over"
+
+
 async def test_drained_it_stops_at_the_next_steps_and_another_process_goes_on(
     database: Database, tmp_path: Path
 ) -> None:
