@@ -123,7 +123,7 @@ class Validator(Protocol):
         ...
 
     async def release(self, work: Work) -> None:
-        """Delete the sandbox, or leave it to its lease where it is to be kept."""
+        """Delete the sandbox, or leave it alone for as long as it is to be kept."""
         ...
 
 

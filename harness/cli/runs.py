@@ -14,7 +14,7 @@ from harness.cli.interrupts import complete
 from harness.cli.options import Json, RunId, Tickets, place_of
 from harness.cli.output import Output, state_cell
 from harness.cli.report import Format, format_of, write_report
-from harness.cli.steering import answer, limit, note, retry
+from harness.cli.steering import answer, keep, limit, note, retry
 from harness.cli.verdicts import show_verdict
 from harness.settings import Project
 from tasks.errors import UsageError
@@ -104,6 +104,7 @@ app.command("retry")(retry)
 app.command("note")(note)
 app.command("answer")(answer)
 app.command("limit")(limit)
+app.command("keep")(keep)
 
 
 async def _resume(
@@ -233,6 +234,7 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
             ("branch", agent.branch or ""),
             ("commit", agent.commit or ""),
             ("submission", agent.submission or ""),
+            ("kept until", _when(agent.keep_until) if agent.keep_until else ""),
             ("cost", f"{agent.cost_usd:.4f} USD in {agent.model_calls} model calls"),
         ]
     )

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from harness.cli.interrupts import complete
-from harness.cli.options import Json, RunId, Tickets, place_of
+from harness.cli.options import Json, RunId, Tickets, duration, place_of
 from harness.cli.output import Output
 from harness.settings import Project
 from tasks.errors import UsageError
+from tasks.text import span
 
 _Ticket = Annotated[list[str], typer.Option("--ticket", "-t", metavar="ID", help="The ticket meant; repeat.")]
 _Text = Annotated[list[str], typer.Argument(metavar="TEXT…", help="What is said; `-` reads it from stdin.")]
@@ -83,6 +84,18 @@ def limit(
     if not wanted:
         raise UsageError("no limit is given", hint="`spurline runs limit --help` lists them")
     complete(_limit(place_of(ctx).project(), run, tuple(ticket or ()), wanted, Output(json=json)))
+
+
+def keep(
+    ctx: typer.Context,
+    run: RunId,
+    ticket: _Ticket,
+    wanted: Annotated[str, typer.Option("--for", metavar="TIME", help="How long, from now on: 30m, 2h, …")] = "2h",
+    json: Json = False,
+) -> None:
+    """Keep a ticket's sandbox when it ends, however it ends, to look at it; of one that has ended, while it lives."""
+    project, for_s = place_of(ctx).project(), duration(wanted, "--for")
+    complete(_keep(project, run, tuple(ticket), for_s, Output(json=json)))
 
 
 def _said(words: list[str]) -> str:
@@ -163,3 +176,19 @@ async def _limit(project: Project, name: str, tickets: tuple[str, ...], wanted: 
     whose = f", {', '.join(tickets)}" if tickets else ""
     said = ", ".join(f"{name.replace('_', ' ')} {number:g}" for name, number in wanted.items())
     out.line(f"run {row.id}{whose}: {said}")
+
+
+async def _keep(project: Project, name: str, tickets: tuple[str, ...], for_s: float, out: Output) -> None:
+    from harness.runtime import keep_sandboxes, opened_store
+    from harness.store.runs import Runs
+
+    async with opened_store(project) as database:
+        row = await Runs(database).find(name)
+        kept = await keep_sandboxes(project, database, row.id, tickets, for_s)
+    if out.json:
+        out.object({"run": row.id, "until": kept.until, "now": list(kept.now), "when_ended": list(kept.later)})
+        return
+    if kept.now:
+        out.line(f"kept for {span(for_s)}: the sandbox of {', '.join(kept.now)}")
+    if kept.later:
+        out.line(f"to be kept for {span(for_s)} from now on, when it ends: the sandbox of {', '.join(kept.later)}")

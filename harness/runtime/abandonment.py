@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,8 @@ async def abandon_run(project: Project, name: str, tickets: tuple[str, ...] = ()
 
 
 async def _clear(agent: AgentRow, worktrees: Worktrees, driver: Driver | None) -> None:
-    """Remove the agent's worktree and sandbox, where it had begun."""
+    """Remove the agent's worktree and sandbox, where it had begun; one that is to be kept lives on."""
+    from harness.engine.keeping import kept_s
     from tasks.ticket import Ticket
 
     if agent.started_at is None:
@@ -63,4 +65,7 @@ async def _clear(agent: AgentRow, worktrees: Worktrees, driver: Driver | None) -
     if driver is not None:
         # What cannot be deleted ends with its lease.
         with suppress(SpurlineError):
-            await driver.delete(work.sandbox)
+            if (keep_s := kept_s(agent, time.time())) > 0:
+                await driver.renew(work.sandbox, ttl_s=keep_s)
+            else:
+                await driver.delete(work.sandbox)

@@ -48,6 +48,7 @@ async def crew(
     from graphs.loop import build_loop, owner
     from graphs.ports import Ports
     from harness.agents.factory import build_agent
+    from harness.engine.keeping import Keeping
     from harness.engine.limits import Limits
     from harness.engine.model_limits import ModelLimits
     from harness.engine.noticeboard import Noticeboard
@@ -58,6 +59,7 @@ async def crew(
     from harness.store.documents import BaselineResults, Messages, Verdicts
     from harness.store.effects import StoreEffects
     from harness.store.notes import Notes
+    from harness.store.runs import Runs
     from harness.submission import BranchSubmitter
     from harness.validation import LoopValidator
 
@@ -101,7 +103,6 @@ async def crew(
                 project.state,
                 BaselineResults(database),
                 Verdicts(database),
-                keep_verified=settings.submit.keep_sandbox,
             )
         )
         noticeboard = Noticeboard(Notes(database), journal, row.id)
@@ -124,7 +125,14 @@ async def crew(
         ports = Ports(
             workspaces=workspaces,
             agent=agent,
-            validator=ThrottledValidator(validator, limits.gates["checks"]),
+            validator=ThrottledValidator(
+                Keeping(
+                    validator,
+                    lambda ticket: Runs(database).agent(row.id, ticket),
+                    verified_s=settings.baseline.ttl if settings.submit.keep_sandbox else 0.0,
+                ),
+                limits.gates["checks"],
+            ),
             submitter=BranchSubmitter(repository, Verdicts(database), StoreEffects(database, claims), project.state),
             journal=journal,
             messages=Messages(database),

@@ -153,6 +153,21 @@ class Runs:
 
         await self._database.write(write)
 
+    async def keep(self, run: str, tickets: Sequence[str], until: float) -> tuple[AgentRow, ...]:
+        """Have the sandboxes of these tickets live until then, when the tickets have ended; the agents. UsageError for
+        a ticket that the run does not have."""
+
+        def write(session: Session) -> tuple[AgentRow, ...]:
+            agents = agents_of(session, run, tickets)
+            concerned = [agents[ticket] for ticket in dict.fromkeys(tickets)]
+            for agent in concerned:
+                agent.keep_until = until
+                session.add(agent)
+            session.flush()
+            return tuple(AgentRow(**agent.model_dump()) for agent in concerned)
+
+        return await self._database.write(write)
+
     async def attempts(self, run: str) -> tuple[AttemptRow, ...]:
         """The attempts that were followed by another one, oldest first."""
         query = select(AttemptRow).where(AttemptRow.run == run).order_by(AttemptRow.ticket, col(AttemptRow.attempt))

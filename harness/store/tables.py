@@ -80,6 +80,8 @@ class AgentRow(SQLModel, table=True):
     """How long it has been worked on, waiting for the environment left out."""
     environment: bool = False
     """Whether it ended by a fault of the environment."""
+    keep_until: float | None = None
+    """Until when its sandbox is to live on where it has ended before."""
     limits: str = Field(default="{}", sa_column=Column(Text, nullable=False))
     """Its own budgets, where it has others than the rest of the run, as JSON; further attempts have them too."""
 

@@ -44,7 +44,7 @@ _Static = tuple[StaticFacts, ...]
 class LoopValidator:
     """Fulfils `graphs.ports.Validator`; an async context manager that removes what it made on disk.
 
-    `state` is the project's `.spurline/`. With `keep_verified` the sandbox of a verified ticket is left to its lease.
+    `state` is the project's `.spurline/`.
     """
 
     def __init__(
@@ -54,18 +54,14 @@ class LoopValidator:
         state: Path,
         results: BaselineResults,
         archive: Archive,
-        *,
-        keep_verified: bool = False,
     ) -> None:
         self._driver, self._repository, self._archive = driver, repository, archive
-        self._keep_verified = keep_verified
         self._benches = Benches(repository, state / "judge")
         self._examiner = Examiner(self._benches)
         self._book = BaselineBook(driver, results, self._examiner)
         self._court = Court(driver, self._examiner, self._book)
         self._statics = StaticChecks(self._benches)
         self._static: dict[tuple[str, str], tuple[str, _Static]] = {}
-        self._verified: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,7 +121,6 @@ class LoopValidator:
         judgement = judge(trial.facts)
         added: dict[str, CheckResult] = {}
         if judgement.conclusion == "verified":
-            self._verified.add(work.sandbox)
             added = await self._added(docket, trial, commit)
         text = None
         if judgement.conclusion != "verified":
@@ -134,10 +129,14 @@ class LoopValidator:
             work, docket, trial.facts, judgement, text, trial=trial, added=added, iteration=iteration, began_ms=began_ms
         )
 
-    async def release(self, work: Work) -> None:
-        """Delete the sandbox, unless it is verified and to be kept until its lease ends."""
+    async def release(self, work: Work, *, keep_s: float = 0.0) -> None:
+        """Delete the sandbox, or leave it to live for so long."""
         self._static.pop((work.run, work.ticket.id), None)
-        if not (self._keep_verified and work.sandbox in self._verified):
+        if keep_s > 0:
+            # One that is gone cannot be kept.
+            with suppress(SandboxGone):
+                await self._driver.renew(work.sandbox, ttl_s=keep_s)
+        else:
             await self._driver.delete(work.sandbox)
 
     async def _read(self, work: Work, commit: str) -> tuple[Docket, ScopeFacts]:

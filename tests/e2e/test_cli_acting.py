@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,9 @@ TRANSCRIPT: Final = "harness.agents.transcript:Transcript"
 NOTES: Final = "harness.store.notes:Notes"
 AGENT: Final = "harness.agents.anthropic.agent:AnthropicAgent"
 WORKTREES: Final = "harness.repository.worktrees:Worktrees"
+
+JOURNAL: Final = "harness.store.journal:StoreJournal"
+VALIDATOR: Final = "harness.validation.validator:LoopValidator"
 
 WORDS: Final = "take the word of the ticket"
 
@@ -33,6 +37,13 @@ turns:
   - {{id: heard, say: I do., use: [{write("LOUD-0")}], next: [{{contains: {WORDS}, go: twice}}, {{go: done}}]}}
   - {{id: twice, say: I heard it twice.}}
   - {{id: done, say: It is done.}}
+"""
+WAITING: Final = f"""\
+ticket: loud-0
+turns:
+  - {{say: I wait., use: [{{tool: bash, input: {{command: "true"}}}}]}}
+  - {{say: I do., use: [{write("LOUD-0")}]}}
+  - {{say: It is done.}}
 """
 ASKING: Final = f"""\
 ticket: asks-0
@@ -80,6 +91,48 @@ def shown(stage: Stage, ticket: str) -> dict[str, Any]:
 def transcript(stage: Stage, name: str) -> Transcript:
     (run,) = [path.name for path in (stage.state / "transcripts").iterdir()]
     return Transcript.open(stage.state / "transcripts", run, name)
+
+
+def leases(stage: Stage) -> list[float]:
+    """How long each sandbox of the project still lives, in seconds."""
+    ran = stage.run("sandbox", "list", "--json")
+    assert ran.code == 0, ran
+    return [one["lease_ends"] - time.time() for one in ran.objects]
+
+
+@pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
+def test_a_sandbox_is_kept_as_wished_though_its_run_is_killed(stage: Stage) -> None:
+    assert stage.run("run", at=(f"{TRANSCRIPT}.add[tools]", "after", 1)).code == -9
+    ran = stage.run("runs", "keep", "last", "-t", "loud-0", "--for", "5h")
+    assert (ran.code, "to be kept for 5 h from now on, when it ends" in ran.out) == (0, True), ran
+    assert stage.run("runs", "resume", at=(f"{VALIDATOR}.release", "before", 1)).code == -9
+    assert stage.run("runs", "resume").code == 0
+    (left_s,) = leases(stage)
+    assert 4 * 3600 < left_s <= 5 * 3600
+    (name,) = [one["sandbox"] for one in stage.run("sandbox", "list", "--json").objects]
+    answer = stage.run("request", "--sandbox", name, "GET", "/", "--json")
+    assert "LOUD-0" in answer.out, answer
+    # It has ended, and still lives: more can be had, and less is not taken.
+    assert stage.run("runs", "keep", "last", "-t", "loud-0", "--for", "1h").code == 0
+    assert leases(stage)[0] > 4 * 3600
+    ran = stage.run("runs", "keep", "last", "-t", "loud-0", "--for", "9h", "--json")
+    assert (ran.code, ran.objects[-1]["now"]) == (0, ["loud-0"]), ran
+    assert leases(stage)[0] > 8 * 3600
+    assert stage.run("sandbox", "delete", name).code == 0
+    ran = stage.run("runs", "keep", "last", "-t", "loud-0")
+    assert (ran.code, "the sandbox is gone: loud-0" in ran.err) == (2, True), ran
+
+
+@pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
+@pytest.mark.parametrize("at", [(f"{VALIDATOR}.release", "before", 1), (f"{JOURNAL}.move[submitting]", "after", 1)])
+def test_what_is_verified_is_kept_as_configured_though_its_run_is_killed(stage: Stage, at: Point) -> None:
+    settings = stage.root / "spurline.yaml"
+    settings.write_text(settings.read_text() + "submit: {keep_sandbox: true}\n")
+    commit_all(stage.root, "keep what is verified")
+    assert stage.run("run", at=at).code == -9
+    assert stage.run("runs", "resume").code == 0
+    (left_s,) = leases(stage)
+    assert left_s > 1000
 
 
 @pytest.mark.parametrize("stage", [LISTENING], indirect=True, ids=[""])

@@ -1,4 +1,4 @@
-"""What a person does to a run while it goes on: notes to agents, attempts that carry on, budgets of single tickets."""
+"""What a person does to a run while it goes on: notes to agents, attempts that carry on, budgets of single tickets, sandboxes kept."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     with op.batch_alter_table("agents") as table:
         table.add_column(sa.Column("carries_on", sa.Integer(), nullable=False, server_default="0"))
+        table.add_column(sa.Column("keep_until", sa.Float(), nullable=True))
         table.add_column(sa.Column("limits", sa.Text(), nullable=False, server_default="{}"))
     op.create_table(
         "notes",
