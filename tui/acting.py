@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Literal, get_args
 
 from tasks.states import is_final
+from tasks.ticket import seconds
 from tui.feed import Agent
 
 Done = Literal["pause", "resume", "cancel", "retry"]
@@ -33,10 +35,28 @@ def written_command(run: str, verb: Written, tickets: Sequence[str], text: str) 
     return shlex.join(["spurline", "runs", verb, run, *_chosen(tickets), *end, text])
 
 
-def limit_command(run: str, limits: Mapping[str, int]) -> str:
-    """The same for limits."""
-    options = [word for name, most in limits.items() for word in (f"--{name.replace('_', '-')}", str(most))]
-    return shlex.join(["spurline", "runs", "limit", run, *options])
+def limit_command(run: str, limits: Mapping[str, float], tickets: Sequence[str] = ()) -> str:
+    """The same for limits and budgets."""
+    options = [word for name, most in limits.items() for word in (f"--{name.replace('_', '-')}", figure(most))]
+    return shlex.join(["spurline", "runs", "limit", run, *_chosen(tickets), *options])
+
+
+def keep_command(run: str, tickets: Sequence[str], time: str) -> str:
+    """The same for sandboxes that are kept."""
+    return shlex.join(["spurline", "runs", "keep", run, *_chosen(tickets), "--for", time])
+
+
+def time_of(text: str) -> float | None:
+    """A length of time as `--for` takes it, in seconds; None where it is none."""
+    with suppress(ValueError):
+        found = seconds(text)
+        return found if isinstance(found, float) and found > 0 else None
+    return None
+
+
+def figure(number: float) -> str:
+    """A number as one types it."""
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def concerned(verb: Verb, agents: Iterable[Agent]) -> tuple[str, ...]:

@@ -3,16 +3,28 @@ done and which command does the same."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import cast
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from tasks.errors import SpurlineError
-from tui.acting import WRITTEN, Done, Verb, Written, command, concerned, limit_command, named, written_command
-from tui.dialogs import Confirm, Limits
-from tui.feed import Agent, Feed
+from tui.acting import (
+    WRITTEN,
+    Done,
+    Verb,
+    Written,
+    command,
+    concerned,
+    keep_command,
+    limit_command,
+    named,
+    time_of,
+    written_command,
+)
+from tui.dialogs import Confirm, Keep, Limits
+from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Feed
 from tui.view import View
 from tui.writing import Writing
 
@@ -104,17 +116,48 @@ class ActingApp(App[None]):
         self.push_screen(Writing(view.run.id, verb, [view.fleet.agents[ticket] for ticket in tickets]), written)
 
     def action_limits(self) -> None:
-        """Change the run's limits."""
+        """Change how much of the run may happen at once."""
+        self._limit("How much of the run may happen at once", LIMITS)
+
+    def action_budgets(self) -> None:
+        """Change the budgets of the run, and those that its tickets have in common."""
+        self._limit("Budgets of the run and of its tickets", (*RUN_BUDGETS, *TICKET_BUDGETS))
+
+    def action_ticket_budgets(self) -> None:
+        """Change the budgets of the chosen agents alone."""
+        if agents := [agent for agent in self.chosen if agent.state != "verified"]:
+            head = f"Budgets of {named([agent.ticket for agent in agents])} alone"
+            self._limit(head, TICKET_BUDGETS, agents)
+
+    def _limit(self, head: str, names: Sequence[str], agents: Sequence[Agent] = ()) -> None:
         if self.view is None or self.refused():
             return
-        run = self.view.run
+        run, tickets = self.view.run, [agent.ticket for agent in agents]
+        known = {**run.limits, **run.budgets, **(agents[0].budgets if len(agents) == 1 else {})}
 
-        def answered(wanted: Mapping[str, int] | None) -> None:
+        def command(wanted: Mapping[str, float]) -> str:
+            return limit_command(run.id, wanted, tickets)
+
+        def answered(wanted: Mapping[str, float] | None) -> None:
             if wanted:
-                line = limit_command(run.id, wanted)
-                self.run_worker(self.done("limits", self.feed.limit(wanted), line, chosen=False))
+                act = self.feed.limit(wanted, tickets)
+                self.run_worker(self.done("limits", act, command(wanted), chosen=bool(tickets)))
 
-        self.push_screen(Limits(run.id, run.limits), answered)
+        self.push_screen(Limits(head, names, known, command), answered)
+
+    def action_keep(self) -> None:
+        """Keep the sandboxes of the chosen agents, also when they end."""
+        tickets = [agent.ticket for agent in self.chosen]
+        if not tickets or self.view is None or self.refused():
+            return
+        run = self.view.run.id
+
+        def answered(time: str | None) -> None:
+            if time is not None and (for_s := time_of(time)) is not None:
+                act = self.feed.keep(tickets, for_s)
+                self.run_worker(self.done("keep", act, keep_command(run, tickets, time)))
+
+        self.push_screen(Keep(run, tickets), answered)
 
     async def done(self, title: str, act: Awaitable[str], line: str, *, chosen: bool = True) -> None:
         """Do it, and say what was done; or why it was not. Agents that were `chosen` for it are marked no more."""
@@ -151,3 +194,6 @@ class ActingApp(App[None]):
         yield SystemCommand("Cancel the whole run", "for good; it asks first", lambda: self.action_act_all("cancel"))
         yield SystemCommand("Retry all that was not verified", "each begins anew", lambda: self.action_act_all("retry"))
         yield SystemCommand("Limits", "change how much may happen at once", self.action_limits)
+        yield SystemCommand("Budgets of the run", "and those of each ticket", self.action_budgets)
+        yield SystemCommand("Budgets", "of the chosen agents alone", self.action_ticket_budgets)
+        yield SystemCommand("Keep", "the sandboxes of the chosen agents", self.action_keep)

@@ -13,6 +13,18 @@ from tasks.events import Event
 
 LIMITS: Final = ("agents", "model_calls", "sandboxes", "forks", "checks", "deletions")
 """What can be limited while a run goes on."""
+RUN_BUDGETS: Final = ("budget_usd", "budget_calls", "budget_tokens", "budget_minutes")
+"""Budgets of all tickets together."""
+TICKET_BUDGETS: Final = (
+    "ticket_budget_usd",
+    "ticket_calls",
+    "ticket_tokens",
+    "ticket_minutes",
+    "ticket_failed_verdicts",
+    "ticket_nudges",
+    "max_iterations",
+)
+"""Budgets of each ticket: of all, or of single ones."""
 PAGES: Final = ("timeline", "conversation", "change", "proof", "logs")
 """What can be read about one agent."""
 
@@ -40,6 +52,8 @@ class Agent:
     """When it came into its state."""
     heard: float = 0.0
     """When it was last heard of."""
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    """Those of `TICKET_BUDGETS` that are its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,13 @@ class Run:
     """Whether a process works on it."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """Those of `LIMITS` that are known."""
-    budget_usd: float | None = None
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    """Those of `RUN_BUDGETS` and `TICKET_BUDGETS` that are known."""
+
+    @property
+    def budget_usd(self) -> float | None:
+        """The money of all tickets together."""
+        return self.budgets.get("budget_usd")
 
     @property
     def over(self) -> bool:
@@ -180,5 +200,8 @@ class Feed(Protocol):
         """Queue them again, who ended without being verified, to go on from there; `text`, if there is one, is what
         they are told first. What was done, in a sentence."""
 
-    async def limit(self, limits: Mapping[str, int]) -> str:
-        """Change some of `LIMITS`. What was done, in a sentence."""
+    async def limit(self, limits: Mapping[str, float], tickets: Sequence[str] = ()) -> str:
+        """Change some of `LIMITS` and budgets, or `TICKET_BUDGETS` of these tickets. What was done, in a sentence."""
+
+    async def keep(self, tickets: Sequence[str], for_s: float) -> str:
+        """Have their sandboxes live for so long from now on, also where they end. What was done, in a sentence."""

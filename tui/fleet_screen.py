@@ -27,6 +27,8 @@ ACTIONS: Final = [
     Binding("w", "app.act('note')", "Write a note", show=False, id="act.note"),
     Binding("a", "app.act('answer')", "Answer", show=False, id="act.answer"),
     Binding("c", "app.act('carry on')", "Carry on", show=False, id="act.carry-on"),
+    Binding("b", "app.ticket_budgets", "Budgets", show=False, id="act.budgets"),
+    Binding("K", "app.keep", "Keep the sandbox", show=False, id="act.keep"),
 ]
 """What can be done to agents, on every screen that shows some."""
 
@@ -59,6 +61,7 @@ FleetScreen {
         Binding("slash", "filter", "Filter", id="fleet.filter"),
         Binding("s", "order", "Sort", show=False, id="fleet.sort"),
         Binding("l", "app.limits", "Limits", show=False, id="act.limits"),
+        Binding("B", "app.budgets", "Budgets of the run", show=False, id="act.run-budgets"),
         Binding("t", "app.replay", "Replay", id="fleet.replay"),
         *(Binding(str(n), f"view('{name}')", f"Show {name}", show=False) for n, name in enumerate(VIEWS, 1)),
         Binding("escape", "leave", "Clear filter, marks or replay", show=False, id="fleet.leave"),

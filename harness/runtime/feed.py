@@ -15,7 +15,7 @@ from harness.settings import Project
 from tasks.errors import UsageError
 from tasks.events import Event, EventKind
 from tasks.states import is_final
-from tui.feed import LIMITS, Agent, Detail, News, Run, Snapshot
+from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Detail, News, Run, Snapshot
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -135,11 +135,19 @@ class StoreFeed:
         again = await Runs(self._database).retry(self.run, tickets, carry_on=True, note=text or None)
         return f"{_tickets(len(again))} queued again, to carry on{await self._left_alone()}"
 
-    async def limit(self, limits: Mapping[str, int]) -> str:
+    async def limit(self, limits: Mapping[str, float], tickets: Sequence[str] = ()) -> str:
         from harness.store.runs import Runs
 
-        await Runs(self._database).limit(self.run, limits)
-        return ", ".join(f"{name} {most}" for name, most in limits.items())
+        await Runs(self._database).limit(self.run, limits, tickets)
+        whose = f" of {_tickets(len(tickets))}" if tickets else ""
+        return ", ".join(f"{name} {most}" for name, most in limits.items()) + whose
+
+    async def keep(self, tickets: Sequence[str], for_s: float) -> str:
+        from harness.runtime.keeping import keep_sandboxes
+
+        kept = await keep_sandboxes(self._project, self._database, self.run, tickets, for_s)
+        said = [f"kept: {', '.join(kept.now)}"] if kept.now else []
+        return "; ".join([*said, *([f"to be kept when they end: {', '.join(kept.later)}"] if kept.later else [])])
 
     async def _wish(self, wish: str, tickets: Sequence[str], what: str) -> str:
         from harness.store.runs import Runs
@@ -158,9 +166,8 @@ class StoreFeed:
         from harness.store.claims import Claims
 
         alive = bool(await Claims(self._database, self.run).others())
-        settings = json.loads(row.settings).get("limits")
-        said = settings if isinstance(settings, dict) else {}
-        budget = said.get("budget_usd")
+        changed = json.loads(row.limits)
+        said = {**_settings(row, "agent"), **_settings(row, "limits")}
         return Run(
             id=row.id,
             project=row.project,
@@ -170,8 +177,8 @@ class StoreFeed:
             ended=row.ended_at or 0.0,
             wish=row.wish,
             worked_on=alive,
-            limits={**_limits(said), **self._limits, **_limits(json.loads(row.limits))},
-            budget_usd=float(budget) if isinstance(budget, int | float) else None,
+            limits={**_limits(said), **self._limits, **_limits(changed)},
+            budgets=_budgets({**said, **changed}),
         )
 
     def _note(self, found: Sequence[Numbered]) -> None:
@@ -237,11 +244,21 @@ def _agent(row: AgentRow, verdict: str) -> Agent:
         model_calls=row.model_calls,
         began=row.started_at or 0.0,
         ended=row.ended_at or 0.0,
+        budgets=json.loads(row.limits),
     )
 
 
 def _limits(said: Mapping[str, Any]) -> dict[str, int]:
     return {name: said[name] for name in LIMITS if isinstance(said.get(name), int)}
+
+
+def _budgets(said: Mapping[str, Any]) -> dict[str, float]:
+    return {name: said[name] for name in (*RUN_BUDGETS, *TICKET_BUDGETS) if isinstance(said.get(name), int | float)}
+
+
+def _settings(row: RunRow, part: str) -> dict[str, Any]:
+    found = json.loads(row.settings).get(part)
+    return found if isinstance(found, dict) else {}
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -261,3 +261,24 @@ async def test_an_answer_and_a_word_queue_again_who_carries_on(feed: StoreFeed, 
         "points": ["a year"],
         "users": ["try legacy"],
     }
+
+
+async def test_budgets_are_shown_as_they_are_by_now(feed: StoreFeed, database: Database) -> None:
+    assert await feed.limit({"budget_usd": 9.5, "max_iterations": 3}) == "budget_usd 9.5, max_iterations 3"
+    assert await feed.limit({"ticket_minutes": 90}, ["users"]) == "ticket_minutes 90 of 1 ticket"
+    with pytest.raises(UsageError, match="whole run's"):
+        await feed.limit({"budget_usd": 1}, ["users"])
+    snapshot = await feed.snapshot()
+    assert (snapshot.run.budget_usd, snapshot.run.budgets["max_iterations"]) == (9.5, 3)
+    assert {agent.ticket: dict(agent.budgets) for agent in snapshot.agents if agent.budgets} == {
+        "users": {"ticket_minutes": 90}
+    }
+
+
+async def test_a_sandbox_is_kept_of_who_goes_on_and_not_where_it_is_gone(feed: StoreFeed, database: Database) -> None:
+    assert await feed.keep(["users", "orders"], 3600) == "to be kept when they end: users, orders"
+    await StoreJournal(database, RUN).move("points", "error", "gone")
+    with pytest.raises(UsageError, match="the sandbox is gone: points"):
+        await feed.keep(["points"], 3600)
+    kept = {agent.ticket: agent.keep_until for agent in await Runs(database).agents(RUN)}
+    assert all(kept.values())

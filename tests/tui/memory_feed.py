@@ -81,12 +81,15 @@ class MemoryFeed:
     async def carry_on(self, tickets: Sequence[str], text: str) -> str:
         return self._act("carry on", tickets, text)
 
-    async def limit(self, limits: Mapping[str, int]) -> str:
-        return self._act("limit", limits)
+    async def limit(self, limits: Mapping[str, float], tickets: Sequence[str] = ()) -> str:
+        return self._act("limit", limits, *tickets)
 
-    def _act(self, verb: str, about: Sequence[str] | Mapping[str, int], *words: str) -> str:
+    async def keep(self, tickets: Sequence[str], for_s: float) -> str:
+        return self._act("keep", tickets, for_s)
+
+    def _act(self, verb: str, about: Sequence[str] | Mapping[str, float], *more: str | float) -> str:
         self._check()
-        self.asked.append((verb, dict(about) if isinstance(about, Mapping) else tuple(about), *words))
+        self.asked.append((verb, dict(about) if isinstance(about, Mapping) else tuple(about), *more))
         return f"{verb} is done"
 
     def _check(self) -> None:
@@ -109,7 +112,7 @@ def fleet_feed(copies: int = 1, *, state: str = "finished") -> MemoryFeed:
         ended=BEGAN + 100 if state == "finished" else 0.0,
         worked_on=state == "running",
         limits={"agents": 20, "checks": 4},
-        budget_usd=200.0,
+        budgets={"budget_usd": 200.0, "ticket_budget_usd": 4.0, "ticket_minutes": 60.0, "max_iterations": 6},
     )
     agents: list[Agent] = []
     for copy in range(copies):

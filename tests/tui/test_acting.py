@@ -6,14 +6,16 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from textual.widgets import Button, TextArea
+from textual.widgets import Button, Input, TextArea
 
-from tests.tui.memory_feed import fleet_feed
+from harness.limits import AT_ONCE, OF_RUN, OF_TICKET
+from tests.tui.memory_feed import BEGAN, fleet_feed, told_feed
 from tests.tui.screens import until, until_seen
 from tests.tui.test_screen import driven, rows
 from tui.acting import Verb, concerned, written_command
 from tui.agent_screen import AgentScreen
-from tui.feed import Agent
+from tui.dialogs import Keep, Limits
+from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent
 from tui.writing import Writing
 
 
@@ -95,6 +97,82 @@ async def test_writing_fits_on_a_small_screen(key: str, title: str) -> None:
         await pilot.press(key)
         await until_seen(pilot, title)
         assert app.screen.query_one(TextArea).region.height > 0
+
+
+async def test_budgets_of_one_agent_are_changed_alone() -> None:
+    feed = fleet_feed(state="running")
+    feed.agents = tuple(
+        replace(agent, budgets={"ticket_minutes": 90}) if agent.ticket == "generating-00" else agent
+        for agent in feed.agents
+    )
+    async with driven(feed, (100, 40)) as (app, pilot):
+        rows(app).point("generating-00")
+        await pilot.press("b")
+        await until(pilot, lambda: isinstance(app.screen, Limits))
+        # Its own, else those of all tickets; nothing that is the whole run's.
+        assert app.screen.query_one("#ticket_minutes", Input).value == "90"
+        assert app.screen.query_one("#ticket_budget_usd", Input).value == "4"
+        assert not app.screen.query("#budget_usd")
+        app.screen.query_one("#ticket_budget_usd", Input).value = "7.5"
+        app.screen.query_one("#max_iterations", Input).value = "9"
+        await until_seen(
+            pilot, f"$ spurline runs limit {feed.run.id} -t generating-00", "--ticket-budget-usd 7.5 --max-iterations 9"
+        )
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(feed.asked))
+    assert feed.asked == [("limit", {"ticket_budget_usd": 7.5, "max_iterations": 9}, "generating-00")]
+
+
+async def test_budgets_of_the_run_are_for_all() -> None:
+    feed = fleet_feed(state="running")
+    async with driven(feed, (100, 40)) as (app, pilot):
+        await pilot.press("B")
+        await until(pilot, lambda: isinstance(app.screen, Limits))
+        app.screen.query_one("#budget_usd", Input).value = "250"
+        await until_seen(pilot, f"$ spurline runs limit {feed.run.id} --budget-usd 250")
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(feed.asked))
+    assert feed.asked == [("limit", {"budget_usd": 250})]
+
+
+async def test_sandboxes_of_many_are_kept_for_as_long_as_is_typed() -> None:
+    feed = fleet_feed(state="running")
+    async with driven(feed) as (app, pilot):
+        await pilot.press("3", "space", "down", "space", "K")
+        await until(pilot, lambda: isinstance(app.screen, Keep))
+        box = app.screen.query_one(Input)
+        box.value = "soon"
+        await until_seen(pilot, "a time such as 30m or 2h")
+        await pilot.press("enter")
+        assert isinstance(app.screen, Keep)
+        box.value = "90m"
+        await until_seen(pilot, f"$ spurline runs keep {feed.run.id} -t", "--for 90m")
+        await pilot.press("enter")
+        await until_seen(pilot, "keep is done")
+        await until(pilot, lambda: not rows(app).marks)
+    ((verb, tickets, for_s),) = feed.asked
+    assert (verb, len(tickets), for_s) == ("keep", 2, 5400)
+
+
+async def test_all_of_it_stands_in_the_palette() -> None:
+    async with driven(fleet_feed(state="running")) as (app, _):
+        names = {command.title for command in app.get_system_commands(app.screen)}
+    assert names >= {"Note", "Answer", "Carry on", "Budgets", "Budgets of the run", "Keep"}
+
+
+async def test_nothing_is_done_to_the_past() -> None:
+    feed = told_feed()
+    async with driven(feed, at=BEGAN + 15) as (app, pilot):
+        await until_seen(pilot, " replay ")
+        for key in "wacbBKl":
+            await pilot.press(key)
+        await until_seen(pilot, "this is the past")
+        assert len(app.screen_stack) == 1
+    assert feed.asked == []
+
+
+def test_the_screen_knows_every_budget() -> None:
+    assert (set(LIMITS), RUN_BUDGETS, TICKET_BUDGETS) == (set(AT_ONCE), OF_RUN, OF_TICKET)
 
 
 def test_the_command_says_what_is_done() -> None:
