@@ -19,7 +19,7 @@ from harness.validation.examiner import Examiner
 from harness.validation.once import Once
 from harness.validation.results import BaselineResults, CheckResult
 from harness.validation.targets import Target
-from harness.validation.windows import failures, record_facts
+from harness.validation.windows import failures, record_facts, seen_in
 from sandbox.driver import Baseline, Driver, Sandbox, Source
 from tasks.errors import BaselineError, ForkError
 
@@ -106,7 +106,8 @@ class BaselineBook:
         result = await self._examiner.examine(item, target, docket.base)
         window = await self._driver.window(sandbox.name, since)
         generations = {name: fork.generation for name, fork in sandbox.forks.items()}
-        result, records = replace(result, failures=failures(window)), record_facts([window], generations)
+        result = replace(result, failures=failures(window), seen=seen_in(window, result, ()))
+        records = record_facts([window], generations)
         if result.outcome == "fail" and not records.clean:
             at = f" ({', '.join(records.where)})" if records.where else ""
             detail = f"not all of its requests were recorded and answered{at}: {result.detail}"

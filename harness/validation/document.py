@@ -26,9 +26,12 @@ from harness.validation.facts import (
 from harness.validation.results import CheckResult
 from harness.validation.trial import Series
 from harness.validation.verdict import Judgement, judge
+from harness.validation.windows import seen_in
 from sandbox.hops import Lost
+from sandbox.seen import Seen
 
 SCHEMA: Final = "spurline.dev/verdict/v1"
+_SEEN_HOPS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ def document_of(
         "static": None if facts.static is None else [asdict(one) for one in facts.static],
         "forks": [asdict(fork) for fork in facts.forks],
         "checks": [_check(check, by_name[check.name]) for check in facts.checks],
+        "seen": _seen([by_name[check.name] for check in facts.checks]),
         "planted": [asdict(plant) for plant in facts.planted],
         "records": None if facts.records is None else _listed(asdict(facts.records)),
         "lost": [asdict(lost) for lost in facts.lost],
@@ -90,6 +94,15 @@ def document_of(
         "evidence_digest": None if evidence is None else hashlib.sha256(evidence.encode()).hexdigest(),
         "began_ms": heading.began_ms,
         "ended_ms": heading.ended_ms,
+    }
+
+
+def seen_of(document: Mapping[str, Any]) -> dict[str, tuple[Seen, Seen]]:
+    """By name of check, what was seen of it on the baseline and in the sandbox; not of all, and of none in documents of
+    earlier versions. KeyError or TypeError where it is something else."""
+    return {
+        one["check"]: (Seen.from_json(one["baseline"]), Seen.from_json(one["sandbox"]))
+        for one in document.get("seen", ())
     }
 
 
@@ -136,6 +149,26 @@ def _check(check: CheckFacts, series: Series) -> dict[str, Any]:
         "detail": check.detail,
         "milliseconds": [run.result.milliseconds for run in series.runs],
     }
+
+
+def _seen(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """What was seen of checks, those first that do not pass everywhere; of the others only the way, while it is short.
+    A series without runs was not seen."""
+    kept, hops = [], 0
+    for one in sorted((one for one in series if one.runs), key=_passes_everywhere):
+        run, quiet = one.decisive, _passes_everywhere(one)
+        sandbox = seen_in(run.window, run.result, one.baseline.failures)
+        hops += len(sandbox.hops)
+        if quiet and hops > _SEEN_HOPS:
+            break
+        baseline = Seen() if quiet else one.baseline.seen
+        found = Seen(sandbox.hops) if quiet else sandbox
+        kept.append({"check": one.item.name, "baseline": baseline.to_json(), "sandbox": found.to_json()})
+    return kept
+
+
+def _passes_everywhere(series: Series) -> bool:
+    return series.baseline.passed and all(run.result.passed for run in series.runs)
 
 
 def _definition(item: Item) -> dict[str, Any]:

@@ -7,23 +7,22 @@ the forks logged meanwhile.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from harness.validation.trial import Run, Series, Trial
 from harness.validation.verdict import Judgement
-from harness.validation.windows import blemished, signature, story
+from harness.validation.windows import blemished, origins, story
 from sandbox.driver import LogLine, Window
 from sandbox.exchanges import Exchange, redact
 from sandbox.hops import Hop, trace
 from sandbox.keys import masked
-from sandbox.service import CLIENT
 from tasks.errors import ForkError
 from tasks.text import capped, one_line, plain
 from tasks.ticket import HttpCheck
 
 LIMIT: Final = 6_000
-_DETAILED, _TESTS, _EXCHANGES, _HOPS, _LINES = 2, 3, 2, 14, 25
+_DETAILED, _TESTS, _HOPS, _LINES = 2, 3, 14, 25
 _TEST_TEXT, _BODY, _LOG, _DETAIL = 800, 500, 1_200, 260
 
 Logs = Mapping[str, Sequence[LogLine]]
@@ -69,10 +68,10 @@ def _check(series: Series) -> Iterator[str]:
     yield f"  asked:    {_asked(series)}"
     yield f"  baseline: {_word(series.baseline.outcome)}"
     yield f"  sandbox:  {one_line(run.result.detail, _DETAIL)}"
-    origins = _origins(run, series.baseline.failures)
-    for exchange in origins:
+    found = origins(run.window, run.result.said, series.baseline.failures)
+    for exchange in found:
         yield from _answered(exchange, run.window)
-    yield from _way(story(run.window, origins[0]) if origins else trace(run.window.hops))
+    yield from _way(story(run.window, found[0]) if found else trace(run.window.hops))
     yield from _tests(run)
     if not run.result.tests and run.result.output and not isinstance(series.item.check, HttpCheck):
         yield f"  output:\n{_indented(capped(run.result.output, _TEST_TEXT))}"
@@ -117,31 +116,6 @@ def _tests(run: Run) -> Iterator[str]:
             yield _indented(capped(test.text, _TEST_TEXT))
     if len(tests) > _TESTS:
         yield f"  … and {len(tests) - _TESTS} more failing tests"
-
-
-def _origins(run: Run, known: Sequence[str]) -> list[Exchange]:
-    """The failing exchanges to show: at the hops that answered, not at those that passed the failure on; those that do
-    not happen on the baseline as well; and first the ones behind an answer that the check complains of."""
-    window = run.window
-    found = [one for one in window.exchanges if not any(other.caller == one.service for other in window.exchanges)]
-    found = _distinct(found or window.exchanges)
-    news = [one for one in found if signature(one) not in known]
-    said = "\n".join([run.result.detail, run.result.output, *(test.message + test.text for test in run.result.tests)])
-    return sorted(news or found, key=lambda one: not _complained_of(one, window, said))[:_EXCHANGES]
-
-
-def _complained_of(exchange: Exchange, window: Window, said: str) -> bool:
-    """Whether the answer to the request from outside that led to the exchange stands in what the check said."""
-    entered = [one for one in window.exchanges if one.caller == CLIENT and one.at <= exchange.at]
-    body = max(entered, key=lambda one: one.at).response_body.strip() if entered else ""
-    return bool(body) and body in said
-
-
-def _distinct(exchanges: Iterable[Exchange]) -> list[Exchange]:
-    kept: dict[str, Exchange] = {}
-    for one in exchanges:
-        kept.setdefault(signature(one), one)
-    return list(kept.values())
 
 
 def _answered(exchange: Exchange, window: Window) -> Iterator[str]:

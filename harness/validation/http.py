@@ -14,7 +14,8 @@ from jmespath.exceptions import JMESPathError
 
 from harness.validation.results import CheckResult
 from harness.validation.targets import Target
-from sandbox.exchanges import redact
+from sandbox.exchanges import body_text, redact, redact_headers
+from sandbox.seen import Seen, message
 from tasks.text import one_line
 from tasks.ticket import HttpCheck, HttpExpectation
 
@@ -33,9 +34,10 @@ async def run_http(check: HttpCheck, target: Target, client: httpx.AsyncClient) 
     """Send the request and compare. No answer within the time-out is `unjudged`, a wrong answer `fail`."""
     began = time.monotonic()
 
-    def result(outcome: Any, detail: str = "", output: str = "") -> CheckResult:
+    def result(outcome: Any, detail: str = "", output: str = "", answer: str = "") -> CheckResult:
         spent_ms = round((time.monotonic() - began) * 1000)
-        return CheckResult(outcome, one_line(target.without_key(redact(detail)), 400), (), output, spent_ms)
+        detail = one_line(target.without_key(redact(detail)), 400)
+        return CheckResult(outcome, detail, (), output, spent_ms, seen=Seen(answer=answer))
 
     if (check.request.service or target.entry) not in target.urls:
         return result("unjudged", f"there is no service {check.request.service!r} to ask")
@@ -52,10 +54,11 @@ async def run_http(check: HttpCheck, target: Target, client: httpx.AsyncClient) 
         problems = list(_problems(check.expect, response, body))
     except RecursionError:
         problems = ["the answer is nested too deeply to be read"]
+    whole = target.without_key(_whole(response, body))
     if not problems:
-        return result("pass")
+        return result("pass", answer=whole)
     answer = f"{response.status_code} {body.decode(errors='replace')}"
-    return result("fail", "; ".join(problems), target.without_key(redact(answer[:2_000])))
+    return result("fail", "; ".join(problems), target.without_key(redact(answer[:2_000])), whole)
 
 
 def mismatches(expected: Any, actual: Any, at: str = "body") -> Iterator[str]:
@@ -131,6 +134,12 @@ def _problems(expect: HttpExpectation, response: httpx.Response, body: bytes) ->
             continue
         if not _same(expected, found):
             yield _differs(expression, expected, found)
+
+
+def _whole(response: httpx.Response, body: bytes) -> str:
+    """The answer as it is kept: status, headers, body; redacted."""
+    text, _ = body_text(body)
+    return f"{response.status_code}\n{message(redact_headers(response.headers.items()), text)}"
 
 
 def _same(expected: Any, actual: Any) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from sandbox.seen import Seen
 from tasks.ticket import Check
 
 Outcome = Literal["pass", "fail", "unjudged"]
@@ -43,10 +44,17 @@ class CheckResult:
     """Set where several runs on the same commit gave different answers."""
     failures: tuple[str, ...] = ()
     """Of a run on the baseline: signatures of the failing exchanges that belong to it there."""
+    seen: Seen = field(default_factory=Seen)
+    """What the router saw of it, and what was answered."""
 
     @property
     def passed(self) -> bool:
         return self.outcome == "pass"
+
+    @property
+    def said(self) -> str:
+        """All that it said."""
+        return "\n".join([self.detail, self.output, *(test.message + test.text for test in self.tests)])
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -55,7 +63,8 @@ class CheckResult:
     def from_json(data: Mapping[str, Any]) -> CheckResult:
         """What `to_json` gave; KeyError or TypeError for anything else."""
         tests = tuple(FailingTest(**test) for test in data["tests"])
-        return CheckResult(**{**data, "tests": tests, "failures": tuple(data.get("failures", ()))})
+        seen = Seen.from_json(data["seen"]) if "seen" in data else Seen()
+        return CheckResult(**{**data, "tests": tests, "failures": tuple(data.get("failures", ())), "seen": seen})
 
 
 def digest(check: Check) -> str:

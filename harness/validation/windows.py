@@ -5,15 +5,19 @@ Pure, over `sandbox.driver.Window`.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from harness.validation.facts import RecordFacts
+from harness.validation.results import CheckResult
 from sandbox.driver import Window
 from sandbox.exchanges import Exchange
 from sandbox.hops import Hop, Lost, losses, trace
+from sandbox.seen import Seen, seen, shape
 from sandbox.service import CLIENT, System
+
+_ORIGINS: Final = 2
 
 
 def served(window: Window, generations: Mapping[str, int]) -> Counter[str]:
@@ -30,13 +34,41 @@ def faults(window: Window, service: str) -> int:
 
 def signature(exchange: Exchange) -> str:
     """What a failing exchange is, whichever numbers are in its path: for telling a new failure from a known one."""
-    path = re.sub(r"\d+", "#", exchange.path.partition("?")[0])
-    return f"{exchange.service} {exchange.method} {path} {exchange.status} {exchange.grpc_status or 0}"
+    return f"{exchange.service} {exchange.method} {shape(exchange.path)} {exchange.status} {exchange.grpc_status or 0}"
 
 
 def failures(window: Window) -> tuple[str, ...]:
     """The signatures of a window's failing exchanges."""
     return tuple(sorted({signature(exchange) for exchange in window.exchanges}))
+
+
+def origins(window: Window, said: str, known: Sequence[str]) -> list[Exchange]:
+    """Where a check that said so much failed: at the hops that answered, not at those that passed the failure on; not
+    what is known to happen on the baseline as well; and first what is behind an answer that the check complains of."""
+    found = [one for one in window.exchanges if not any(other.caller == one.service for other in window.exchanges)]
+    found = _distinct(found or window.exchanges)
+    news = [one for one in found if signature(one) not in known]
+    return sorted(news or found, key=lambda one: not _complained_of(one, window, said))[:_ORIGINS]
+
+
+def seen_in(window: Window, result: CheckResult, known: Sequence[str]) -> Seen:
+    """What is kept of a run of a check that came to `result`."""
+    found = [] if result.passed else origins(window, result.said, known)
+    return seen(window.hops, _distinct(window.exchanges), found, result.seen.answer)
+
+
+def _complained_of(exchange: Exchange, window: Window, said: str) -> bool:
+    """Whether the answer to the request from outside that led to the exchange stands in what the check said."""
+    entered = [one for one in window.exchanges if one.caller == CLIENT and one.at <= exchange.at]
+    body = max(entered, key=lambda one: one.at).response_body.strip() if entered else ""
+    return bool(body) and body in said
+
+
+def _distinct(exchanges: Iterable[Exchange]) -> list[Exchange]:
+    kept: dict[str, Exchange] = {}
+    for one in exchanges:
+        kept.setdefault(signature(one), one)
+    return list(kept.values())
 
 
 def story(window: Window, exchange: Exchange) -> tuple[Hop, ...]:
@@ -94,11 +126,11 @@ def unexplained(strays: Sequence[Hop]) -> tuple[Hop, ...]:
 
 def reachable(service: str, system: System) -> frozenset[str]:
     """The service and all that it calls, by way of others too."""
-    seen: set[str] = set()
+    known: set[str] = set()
     front = [service]
     while front:
         name = front.pop()
-        if name not in seen and name in system.services:
-            seen.add(name)
+        if name not in known and name in system.services:
+            known.add(name)
             front += system.services[name].neighbours
-    return frozenset(seen)
+    return frozenset(known)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.validation import evidence
 from harness.validation.bench import Item
-from harness.validation.document import Heading, document_of, facts_of, rejudge
+from harness.validation.document import Heading, document_of, facts_of, rejudge, seen_of
 from harness.validation.facts import (
     BaselineFacts,
     CheckFacts,
@@ -32,6 +32,7 @@ from sandbox.driver import LogLine, Sandbox, Window
 from sandbox.exchanges import Exchange
 from sandbox.hops import Hop, Lost
 from sandbox.keys import RoutingKey
+from sandbox.seen import Seen
 from tasks.errors import ForkError
 from tasks.ticket import Check, CommandCheck, HttpCheck
 
@@ -107,6 +108,41 @@ def test_facts_read_back_from_the_json_of_their_document(facts: Facts) -> None:
     document = json.loads(json.dumps(document_of(HEADING, facts, judgement, "evidence", SERIES)))
     assert facts_of(document) == facts
     assert rejudge(document) == judgement.conclusion
+
+
+def test_what_was_seen_is_kept_with_the_document_without_the_key() -> None:
+    baseline = CheckResult("pass", "", seen=Seen((), (), "201\n\npaid"))
+    failing = replace(
+        series(HTTP, CheckResult("fail", "expected 201, got 502 payments said no"), window=WINDOW), baseline=baseline
+    )
+    quiet = series(COMMAND, CheckResult("pass", ""), own=False, window=WINDOW)
+    facts = replace(good_facts(), checks=tuple(CheckFacts(one.item.name, True, "pass", ("fail",)) for one in SERIES))
+    document = json.loads(json.dumps(document_of(HEADING, facts, judge(facts), None, (quiet, failing))))
+    found = seen_of(document)
+    assert list(found) == [HTTP.name, COMMAND.name]
+    known, seen = found[HTTP.name]
+    assert known.answer == "201\n\npaid"
+    assert [(hop.service, hop.origin) for hop in seen.hops] == [
+        ("gateway", False),
+        ("users", False),
+        ("payments", True),
+    ]
+    assert [one.service for one in seen.exchanges] == ["payments", "gateway"]
+    # Of a check that passes everywhere only the way is kept.
+    assert found[COMMAND.name] == (Seen(), replace(seen, exchanges=(), hops=found[COMMAND.name][1].hops))
+    assert KEY not in json.dumps(document)
+    assert seen_of({}) == {}
+
+
+def test_many_checks_that_pass_do_not_make_the_document_large() -> None:
+    hops = tuple(hop("client", f"s{n}", float(n), 200) for n in range(40))
+    check = HTTP.model_copy(update={"name": "many"})
+    many = [series(check, CheckResult("pass", ""), window=replace(WINDOW, hops=hops, exchanges=())) for _ in range(50)]
+    named = [replace(one, item=replace(one.item, name=f"c{n}")) for n, one in enumerate(many)]
+    facts = replace(good_facts(), checks=tuple(CheckFacts(f"c{n}", False, "pass", ("pass",)) for n in range(50)))
+    document = document_of(HEADING, facts, judge(facts), None, named)
+    assert len(document["seen"]) == 3
+    assert len(json.dumps(document["seen"])) < 25_000
 
 
 def floats(value: Any) -> bool:
