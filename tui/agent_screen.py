@@ -14,11 +14,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.css.query import NoMatches
 from textual.screen import Screen
-from textual.widgets import Footer, RichLog, Static, Tab, Tabs
+from textual.widgets import Footer, OptionList, RichLog, Static, Tab, Tabs
 
 from tasks.errors import SpurlineError
 from tui.feed import PAGES, Agent, Detail
 from tui.fleet_screen import ACTIONS
+from tui.hops_page import HopsPage
 from tui.pages import page
 from tui.signs import doing, short, sign
 from tui.view import View
@@ -71,6 +72,7 @@ AgentScreen {
         yield Static(id="who", markup=False)
         yield Tabs(*(Tab(f"{n} {name}", id=name) for n, name in enumerate(PAGES, 1)))
         yield RichLog(wrap=True, min_width=10, auto_scroll=False)
+        yield HopsPage()
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -130,7 +132,11 @@ AgentScreen {
         self.query_one(Tabs).active = name
 
     def action_scroll(self, by: int) -> None:
-        self.query_one(RichLog).scroll_relative(y=by, animate=False)
+        rows = self.query_one(OptionList)
+        if rows.has_focus:
+            rows.action_cursor_down() if by > 0 else rows.action_cursor_up()
+        else:
+            self.query_one(RichLog).scroll_relative(y=by, animate=False)
 
     def _draw(self, *, top: bool = False) -> None:
         """Write the page, where it says something else than before; who reads in its middle stays there."""
@@ -146,9 +152,22 @@ AgentScreen {
         if (self._page, detail, now, dark) == self._drawn:
             return
         self._drawn = (self._page, detail, now, dark)
+        if self._page == "hops" and not detail.missing:
+            self._bring(HopsPage)
+            self.query_one(HopsPage).show(detail.verdict)
+            return
         self._write(page(self._page, detail, self.agent, view.now, dark=dark), top=top)
 
+    def _bring(self, kind: type[HopsPage | RichLog]) -> None:
+        """Show the one that draws the page, and give it the keys."""
+        log, hops = self.query_one(RichLog), self.query_one(HopsPage)
+        log.display, hops.display = kind is RichLog, kind is HopsPage
+        wanted = log if kind is RichLog else self.query_one(OptionList)
+        if self.focused in (None, log, self.query_one(OptionList)) and self.focused is not wanted:
+            wanted.focus()
+
     def _write(self, pieces: Iterable[RenderableType], *, top: bool) -> None:
+        self._bring(RichLog)
         log = self.query_one(RichLog)
         at_end = log.scroll_offset.y >= log.max_scroll_y
         follows = self._page in _GROWING and (at_end or top) and not self.agent.ended

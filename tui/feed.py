@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
+from sandbox.hops import Lost
+from sandbox.seen import Seen
 from tasks.events import Event
 
 LIMITS: Final = ("agents", "model_calls", "sandboxes", "forks", "checks", "deletions")
@@ -25,7 +27,7 @@ TICKET_BUDGETS: Final = (
     "max_iterations",
 )
 """Budgets of each ticket: of all, or of single ones."""
-PAGES: Final = ("timeline", "conversation", "change", "proof", "logs")
+PAGES: Final = ("timeline", "conversation", "change", "proof", "hops", "record", "logs")
 """What can be read about one agent."""
 
 
@@ -127,6 +129,12 @@ class Check:
     baseline_detail: str = ""
     detail: str = ""
     flaky: bool = False
+    asked: str = ""
+    """Of an HTTP check its request: method and path, headers, an empty line, the body; of a command its words."""
+    seen: Seen = field(default_factory=Seen)
+    """What was seen of its last run in the sandbox that says something."""
+    baseline_seen: Seen = field(default_factory=Seen)
+    """What is on record of it on the baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,8 @@ class Verdict:
     """Service, generation, and how many hops prove that it served."""
     notes: tuple[str, ...] = ()
     evidence: str = ""
+    lost: tuple[Lost, ...] = ()
+    """Where the key was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from graphs.ports import attempt_name
 from harness.settings import Project
 from tasks.errors import SpurlineError
 from tasks.text import capped
-from tui.feed import Check, Detail, Said, Verdict
+from tui.feed import Detail, Said, Verdict
 
 if TYPE_CHECKING:
     from harness.agents.transcript import Entry
@@ -45,7 +45,7 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
             case "change":
                 commit = agent.commit or _last(detail.events, "commit.made", "commit")
                 return replace(detail, diff=await _difference(project, row.base, commit))
-            case "proof":
+            case "proof" | "hops":
                 verdict = agent.verdict or _last(detail.events, "verdict", "verdict")
                 return replace(detail, verdict=await _verdict(database, verdict))
             case "logs":
@@ -138,32 +138,10 @@ def _facts(agent: AgentRow) -> tuple[tuple[str, str], ...]:
 
 
 async def _verdict(database: Database, name: str) -> Verdict | None:
+    from harness.runtime.proofs import verdict_of
     from harness.store.documents import Verdicts
 
-    if not name:
-        return None
-    document = await Verdicts(database).load(name)
-    return Verdict(
-        id=name,
-        conclusion=str(document["conclusion"]),
-        reason=str(document["reason"]),
-        commit=str(document["commit"]),
-        checks=tuple(
-            Check(
-                name=str(one["name"]),
-                own=bool(one["own"]),
-                baseline=str(one["baseline"]),
-                sandbox=str(one["sandbox"]),
-                baseline_detail=str(one["baseline_detail"]),
-                detail=str(one["detail"]),
-                flaky=bool(one["flaky"]),
-            )
-            for one in document["checks"]
-        ),
-        forks=tuple((str(one["service"]), int(one["generation"] or 0), int(one["hops"])) for one in document["forks"]),
-        notes=tuple(map(str, document["notes"])),
-        evidence=str(document.get("evidence") or ""),
-    )
+    return verdict_of(name, await Verdicts(database).load(name)) if name else None
 
 
 def _last(events: Sequence[Any], kind: str, name: str) -> str:

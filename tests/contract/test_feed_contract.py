@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete
@@ -15,14 +17,17 @@ from harness.runtime.feed import StoreFeed
 from harness.settings import Project, read_project
 from harness.store.claims import Claims
 from harness.store.database import Database
+from harness.store.documents import Verdicts
 from harness.store.journal import StoreJournal
 from harness.store.notes import Notes
 from harness.store.runs import Runs
 from harness.store.tables import AgentRow, EventRow, RunRow
+from sandbox.hops import Lost
+from sandbox.seen import Seen, SeenExchange, SeenHop
 from tasks.errors import StoreError, UsageError
 from tasks.ticket import Ticket
 from tests.conftest import MakeRepo
-from tui.feed import News
+from tui.feed import PAGES, News
 from tui.fleet import Fleet, fleet_of
 
 RUN = "20260101-000000-abcd"
@@ -149,11 +154,33 @@ async def test_the_story_makes_the_same_fleet(feed: StoreFeed, database: Databas
 
 
 async def test_pages_of_a_ticket_that_has_not_begun(feed: StoreFeed) -> None:
-    for page in ("timeline", "conversation", "change", "proof", "logs"):
+    for page in PAGES:
         detail = await feed.detail("users", page)
         assert (detail.said, detail.verdict, detail.diff, detail.logs, detail.missing) == ((), None, "", (), {})
     with pytest.raises(UsageError, match="no ticket 'nobody'"):
         await feed.detail("nobody", "timeline")
+
+
+async def test_hops_and_exchanges_of_a_verdict_are_what_was_seen(feed: StoreFeed, database: Database) -> None:
+    hop = SeenHop("orders", "payments", "POST", "/charges", 400, "baseline", times=5, origin=True)
+    exchange = SeenExchange("orders", "payments", "POST", "/charges", 400, "a: b\n\n{}", '\n{"error": "no"}')
+    seen, baseline = Seen((hop,), (exchange,), "402\n\nno"), Seen((replace(hop, status=201, origin=False),), (), "201")
+    definition = {"kind": "http", "request": {"method": "POST", "path": "/orders", "json": {"user": 7}}}
+    document = _document("an order", definition=definition)
+    old = await Verdicts(database).save(RUN, "orders", document)
+    kept = [{"check": "an order", "baseline": baseline.to_json(), "sandbox": seen.to_json()}]
+    new = await Verdicts(database).save(RUN, "users", {**document, "seen": kept})
+    journal = StoreJournal(database, RUN)
+    await journal.move("users", "failed", data={"verdict": new})
+    await journal.move("orders", "failed", data={"verdict": old})
+    verdict = (await feed.detail("users", "hops")).verdict
+    assert verdict is not None
+    assert (verdict.lost, verdict.checks[0].asked) == ((Lost("a", "b"),), 'POST /orders\n\n{"user": 7}')
+    assert (verdict.checks[0].seen, verdict.checks[0].baseline_seen) == (seen, baseline)
+    # One of an earlier version kept none.
+    verdict = (await feed.detail("orders", "hops")).verdict
+    assert verdict is not None
+    assert (verdict.checks[0].seen, verdict.checks[0].baseline_seen) == (Seen(), Seen())
 
 
 async def test_a_page_that_cannot_be_read_says_why(feed: StoreFeed, database: Database, project: Project) -> None:
@@ -220,6 +247,19 @@ def _run() -> RunRow:
         tickets=len(TICKETS),
         started_at=1_700_000_000.0,
     )
+
+
+def _document(check: str, **more: Any) -> dict[str, Any]:
+    known = {"own": False, "baseline": "pass", "sandbox": "fail", "baseline_detail": "", "detail": "no", "flaky": False}
+    return {
+        "conclusion": "failed",
+        "reason": "no",
+        "commit": "c" * 40,
+        "checks": [{"name": check, "lost": [{"service": "a", "callee": "b"}], **known, **more}],
+        "forks": [{"service": "users", "generation": 1, "hops": 4}],
+        "notes": [],
+        "lost": [],
+    }
 
 
 def _event(seq: int, doing: str) -> EventRow:

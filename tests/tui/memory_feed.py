@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sandbox.hops import Lost
+from sandbox.seen import Seen, SeenExchange, SeenHop
 from tasks.errors import SpurlineError
 from tasks.events import Event, EventKind
 from tui.feed import Agent, Check, Detail, News, Run, Said, Snapshot, Verdict
@@ -168,11 +170,44 @@ def told_feed() -> MemoryFeed:
     return feed
 
 
+CHARGED = (
+    SeenHop("client", "gateway", "POST", "/orders", 201, "baseline"),
+    SeenHop("gateway", "orders", "POST", "/orders", 201, "baseline"),
+    SeenHop("orders", "users", "GET", "/v2/users/7", 200, "fork", 2),
+)
+FAILING = (
+    SeenHop("client", "gateway", "POST", "/orders", 402, "baseline"),
+    SeenHop("gateway", "orders", "POST", "/orders", 402, "baseline"),
+    SeenHop("orders", "users", "GET", "/v2/users/8", 200, "fork", 2, times=3),
+    SeenHop("orders", "payments", "POST", "/charges", 400, "baseline", origin=True),
+)
+REFUSED = SeenExchange(
+    "orders",
+    "payments",
+    "POST",
+    "/charges",
+    400,
+    'content-type: application/json\n\n{"customer": {"id": 7, "currency": null}}',
+    'content-type: application/json\n\n{"error": "currency must be one of EUR, [bold]GBP[/bold]"}',
+)
+"""What payments answered for real when a customer came without a currency."""
+
+
 def detailed(ticket: str, events: Sequence[Event] = ()) -> Detail:
     """Everything that can be known of a ticket."""
     checks = (
-        Check("an order is charged", True, "fail", "pass", "expected status 201, got 404", ""),
-        Check("integration", False, "pass", "fail", "", "1 of 17 tests failed: [bold]not markup[/bold]"),
+        Check("an order is charged", True, "fail", "pass", "expected status 201, got 404", "", seen=Seen(CHARGED)),
+        Check(
+            "integration",
+            False,
+            "pass",
+            "fail",
+            "",
+            "1 of 17 tests failed: [bold]not markup[/bold]",
+            asked="pytest tests/integration",
+            seen=Seen(FAILING, (REFUSED,)),
+            baseline_seen=Seen((SeenHop("orders", "payments", "POST", "/charges", 201, "baseline", times=4),)),
+        ),
     )
     verdict = Verdict(
         id="abc",
@@ -183,6 +218,7 @@ def detailed(ticket: str, events: Sequence[Event] = ()) -> Detail:
         forks=(("users", 2, 56),),
         notes=("a check is flaky",),
         evidence="Check 'integration' does not pass.\n  orders → users  GET /v2/users/7  200  your fork",
+        lost=(Lost("legacy", "payments"),),
     )
     diff = (
         "diff --git a/app.py b/app.py\n--- a/app.py\n+++ b/app.py\n"

@@ -31,7 +31,7 @@ def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("name", ["fleet", "agent", "confirm"])
+@pytest.mark.parametrize("name", ["fleet", "agent", "confirm", "hops", "exchange"])
 async def test_it_looks_as_it_did(name: str, size: tuple[int, int]) -> None:
     feed = fleet_feed(3)
     events = [
@@ -49,6 +49,13 @@ async def test_it_looks_as_it_did(name: str, size: tuple[int, int]) -> None:
             rows.point("failed-00")
             await pilot.press("enter", "4")
             await until_seen(pilot, "c0ffee")
+        elif name in ("hops", "exchange"):
+            rows.point("failed-00")
+            await pilot.press("enter", "5")
+            await until_seen(pilot, "✗ orders → payments")
+            if name == "exchange":
+                await pilot.press("enter")
+                await until_seen(pilot, "in check 'integration'")
         elif name == "confirm":
             rows.point("failed-00")
             await pilot.press("space", "space", "R")

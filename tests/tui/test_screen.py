@@ -196,7 +196,7 @@ async def test_all_pages_of_an_agent() -> None:
         text = await until_seen(pilot, "56 hops prove", "expected status 201, got 404")
         assert "[bold]not markup[/bold]" in " ".join(text.split())
         assert "your fork" in text
-        await pilot.press("5")
+        await pilot.press("7")
         await until_seen(pilot, "listening on 8080")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, AgentScreen))
@@ -237,7 +237,7 @@ async def test_nothing_that_an_agent_writes_is_obeyed() -> None:
     async with driven(feed) as (app, pilot):
         assert "[bold red]x[/]" in await until_seen(pilot, "evil")
         await pilot.press("enter")
-        for page in "12345":
+        for page in "1234567":
             await pilot.press(page)
             await until(pilot, lambda: "reading" not in seen(app))
             text = seen(app)

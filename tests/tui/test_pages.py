@@ -1,0 +1,151 @@
+"""The pages about one agent that are more than text: hops and their exchanges, the record, logs, the conversation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from sandbox.seen import Seen, SeenExchange, SeenHop
+from tests.tui.memory_feed import FAILING, REFUSED, MemoryFeed, detailed, fleet_feed
+from tests.tui.screens import seen, until, until_seen
+from tui.agent_screen import AgentScreen
+from tui.agents import AgentList
+from tui.app import SpurlineApp
+from tui.exchange_screen import ExchangeScreen
+from tui.feed import Agent, Check, Detail, Verdict
+
+TICKET = "failed-00"
+
+
+@asynccontextmanager
+async def opened(
+    page: str, detail: Detail, *, size: tuple[int, int] = (100, 40), feed: MemoryFeed | None = None
+) -> AsyncIterator[tuple[SpurlineApp, Pilot[Any], MemoryFeed]]:
+    """The screen on a page of the agent of `detail`."""
+    feed = feed or fleet_feed()
+    feed.details = {detail.ticket: detail}
+    app = SpurlineApp(feed)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until_seen(pilot, f"{feed.run.project}  ")
+        rows = app.screen.query_one(AgentList)
+        await until(pilot, lambda: any(agent.ticket == detail.ticket for agent in rows._agents))
+        rows.point(detail.ticket)
+        await pilot.press("enter", page)
+        yield app, pilot, feed
+
+
+def judged(*checks: Check, **more: Any) -> Detail:
+    verdict = Verdict("abc", "failed", "a check fails", "c" * 40, checks, **more)
+    return Detail(TICKET, (), (), verdict=verdict)
+
+
+async def test_the_graph_marks_where_it_failed_and_where_the_key_was_lost() -> None:
+    async with opened("5", detailed(TICKET)) as (_, pilot, _):
+        text = await until_seen(pilot, "│ payments │ baseline  ✗ failed here", "║ users ║ fork g2")
+        assert "└╌╌? payments (elsewhere)  ? the key was lost here" in text
+        # Its hop is under the cursor, and what it answered is a key away.
+        assert "✗ orders → payments  POST /charges 400  baseline" in text
+        await pilot.press("enter")
+        text = await until_seen(pilot, "in check 'integration'", "[bold]GBP[/bold]")
+        assert '"currency": null' in text
+        assert "201 ×4" in text
+        assert "the router keeps the bodies of failing answers only" in " ".join(text.split())
+        await pilot.press("escape")
+        await until_seen(pilot, "✗ failed here", "5 hops")
+
+
+async def test_the_cursor_points_at_an_arrow_and_each_hop_opens() -> None:
+    async with opened("5", detailed(TICKET)) as (app, pilot, _):
+        await until_seen(pilot, "✗ failed here")
+        await pilot.press("home", "enter")
+        await until_seen(pilot, "client → gateway  POST /orders 402", "(nothing of the baseline is on record)")
+        await pilot.press("n")
+        await until_seen(pilot, "gateway → orders  POST /orders 402")
+        await pilot.press("N", "N")
+        await until(pilot, lambda: "orders 402" not in seen(app) and isinstance(app.screen, ExchangeScreen))
+
+
+async def test_both_answers_to_a_check_stand_side_by_side_and_what_differs_is_marked() -> None:
+    check = Check(
+        "an order is charged",
+        False,
+        "pass",
+        "fail",
+        asked='POST /orders\n\n{"user": 7}',
+        seen=Seen(FAILING, (REFUSED,), '402\ncontent-type: application/json\n\n{"error": "no", "id": 4}'),
+        baseline_seen=Seen((), (), '201\ncontent-type: application/json\n\n{"status": "paid", "id": 4, "a": 1}'),
+    )
+    async with opened("5", judged(check)) as (_, pilot, _):
+        await until_seen(pilot, "✗ failed here")
+        await pilot.press("enter")
+        text = await until_seen(pilot, "what the check itself asked", '{"user": 7}'.replace("{", "").replace("}", ""))
+        rows = [" ".join(line.split()) for line in text.splitlines()]
+        assert "402 ≠ 201" in rows
+        assert '"error": "no", ≠ "status": "paid",' in rows
+        assert "content-type: application/json content-type: application/json" in rows
+
+
+async def test_below_each_other_where_it_is_narrow() -> None:
+    known = SeenExchange("orders", "payments", "POST", "/charges", 409, "", "\nstock is gone")
+    check = Check("suite", True, "fail", "fail", seen=Seen(FAILING, (REFUSED,)), baseline_seen=Seen((), (known,)))
+    async with opened("5", judged(check), size=(50, 44)) as (_, pilot, _):
+        await until_seen(pilot, "✗")
+        await pilot.press("enter")
+        text = await until_seen(pilot, "the baseline", "stock is gone")
+        left, right = text.index("≠ 400"), text.index("≠ 409")
+        assert left < right
+        assert text.index("GBP") < right
+
+
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [(Detail(TICKET, (), ()), "there is no verdict yet"), (judged(), "no hops are on record of the last verdict")],
+)
+async def test_where_nothing_is_known_that_is_said(detail: Detail, said: str) -> None:
+    async with opened("5", detail) as (_, pilot, _):
+        await until_seen(pilot, said)
+        await pilot.press("enter", "j", "k")
+        await until_seen(pilot, said)
+
+
+async def test_a_new_verdict_is_drawn_anew_and_the_same_one_leaves_the_cursor() -> None:
+    feed = fleet_feed(state="running")
+    detail = replace(detailed(TICKET), ticket="generating-00")
+    async with opened("5", detail, feed=feed) as (app, pilot, _):
+        await until_seen(pilot, "✗ failed here")
+        await pilot.press("home")
+        screen = app.screen
+        assert isinstance(screen, AgentScreen)
+        read = screen._read_at
+        await until(pilot, lambda: screen._read_at > read)
+        await pilot.press("enter")
+        await until_seen(pilot, "client → gateway  POST /orders 402")
+        await pilot.press("escape")
+        hops = (SeenHop("client", "mended", "GET", "/", 200, "fork", 3),)
+        feed.details = {
+            "generating-00": replace(detail, verdict=judged(Check("a", True, "fail", "pass", seen=Seen(hops))).verdict)
+        }
+        await until_seen(pilot, "║ mended ║ fork g3")
+        await until(pilot, lambda: "payments" not in seen(app))
+
+
+async def test_nothing_that_a_service_answers_is_obeyed() -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07[bold red]x[/] [@click=app.quit]y[/] \u202e דג 漢字" + "z" * 1_000_000
+    hop = SeenHop(evil, evil, evil, evil, 500, "baseline", origin=True)
+    exchange = SeenExchange(evil, evil, evil, evil, 500, evil, evil)
+    check = Check(evil, True, "fail", "fail", evil, evil, asked=evil, seen=Seen((hop,), (exchange,), evil))
+    feed = fleet_feed()
+    feed.agents = (Agent(TICKET, state="failed", heard=time.time()),)
+    async with opened("5", judged(check), feed=feed) as (app, pilot, _):
+        await until_seen(pilot, "━━✗ [bold red]x[/]")
+        await pilot.press("enter")
+        await until_seen(pilot, "in check", "[bold red]x[/]")
+        assert "\x1b" not in seen(app)
+        assert "\u202e" not in seen(app)
+        assert "owned" not in seen(app)
