@@ -21,7 +21,7 @@ from sandbox.seen import Seen, SeenExchange, SeenHop
 from tasks.text import one_line
 from tui.feed import Check, Verdict
 from tui.hopgraph import server, told
-from tui.pages import clean
+from tui.texts import clean
 
 SIDE_BY_SIDE: Final = 72
 """Cells; where there are fewer, one stands below the other."""

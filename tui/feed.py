@@ -155,6 +155,29 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A verification record, as it lies on the disk, and whether it holds."""
+
+    path: str
+    command: str
+    """What checks it in a shell."""
+    sound: bool
+    """Whether it is whole, signed by the project's key, and concludes what its own facts say."""
+    reason: str
+    """Why not, or what it says, in a line."""
+    other: str = ""
+    """Why it is not about this ticket as it stands; empty where it is."""
+    key: str = ""
+    """The fingerprint of the key that signed it, or is said to have."""
+    says: tuple[tuple[str, str], ...] = ()
+    """What it says: names and values, in the order in which they are shown. Nothing, unless its signature holds."""
+    forks: tuple[tuple[str, int, int], ...] = ()
+    """Service, generation, and how many hops prove that it served."""
+    checks: tuple[tuple[str, str, str, str], ...] = ()
+    """Name, outcome on the baseline, outcomes in the sandbox run by run, and the digest of what the check is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Detail:
     """One ticket. Facts and events are always there, the rest where it was asked for."""
 
@@ -165,6 +188,7 @@ class Detail:
     said: tuple[Said, ...] = ()
     """The newest part of the conversation, oldest first."""
     verdict: Verdict | None = None
+    record: Record | None = None
     diff: str = ""
     """In git's own form, of the last commit against the base; empty before the first one."""
     logs: tuple[tuple[float, str, str], ...] = ()

@@ -1,13 +1,12 @@
-"""The pages about one agent, as renderables: timeline, conversation, change, proof, logs.
+"""The pages about one agent that are texts: timeline, conversation, change, proof, record, logs; as renderables.
 
 Every text goes through `plain`, and none is read as markup: what an agent writes is shown, never obeyed.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -15,24 +14,16 @@ from rich.text import Text
 
 from tasks.events import Event
 from tasks.states import is_final
-from tasks.text import capped, one_line, plain
+from tasks.text import one_line
 from tui.diff import coloured
 from tui.feed import Agent, Check, Detail
 from tui.fleet import number, text_of
+from tui.record_page import record
 from tui.signs import SIGNS, doing, short
+from tui.texts import clean, clock, styled
 
-_LONG_LINE: Final = 600
 _BARS: Final = 40
 _NOTES: Final = 200
-_STATE_STYLES: Final = {
-    "verified": "green",
-    "failed": "red",
-    "unproven": "yellow",
-    "needs_human": "bold magenta",
-    "error": "bold red",
-    "pass": "green",
-    "fail": "red",
-}
 
 
 def page(name: str, detail: Detail, agent: Agent, now: float, *, dark: bool) -> list[RenderableType]:
@@ -48,6 +39,8 @@ def page(name: str, detail: Detail, agent: Agent, now: float, *, dark: bool) -> 
             return change(detail, dark=dark)
         case "proof":
             return proof(detail)
+        case "record":
+            return record(detail.record)
         case _:
             return logs(detail)
 
@@ -57,7 +50,7 @@ def timeline(detail: Detail, agent: Agent, now: float) -> list[RenderableType]:
     facts = Table.grid(padding=(0, 2))
     for name, value in detail.facts:
         facts.add_row(Text(name, "dim"), Text(one_line(value)))
-    facts.add_row(Text("state", "dim"), _styled(agent.state, f"{SIGNS.get(agent.state, '~')} {agent.state}"))
+    facts.add_row(Text("state", "dim"), styled(agent.state, f"{SIGNS.get(agent.state, '~')} {agent.state}"))
     if said := doing(agent, now):
         facts.add_row(Text("now" if not agent.ended else "reason", "dim"), Text(said))
     steps = _steps(detail.events, now)
@@ -69,7 +62,7 @@ def timeline(detail: Detail, agent: Agent, now: float) -> list[RenderableType]:
         bar = "━" * max(1, round(seconds / longest * _BARS)) if not is_final(state) else ""
         table.add_row(
             Text(clock(at), "dim"),
-            _styled(state, f"{SIGNS.get(state, '~')} {state}"),
+            styled(state, f"{SIGNS.get(state, '~')} {state}"),
             Text(short(seconds) if bar else "", justify="right"),
             Text(f"{bar} ", "cyan").append(said, "default"),
         )
@@ -144,7 +137,7 @@ def proof(detail: Detail) -> list[RenderableType]:
     verdict = detail.verdict
     if verdict is None:
         return [Text("there is no verdict yet", "dim")]
-    head = _styled(verdict.conclusion, f"{SIGNS.get(verdict.conclusion, '~')} {verdict.conclusion}")
+    head = styled(verdict.conclusion, f"{SIGNS.get(verdict.conclusion, '~')} {verdict.conclusion}")
     head.append(f"  commit {verdict.commit[:12]}  ", "dim").append(clean(verdict.reason), "default")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("check", "whose", "baseline", "sandbox", ""):
@@ -153,8 +146,8 @@ def proof(detail: Detail) -> list[RenderableType]:
         table.add_row(
             Text(one_line(check.name)),
             Text("the ticket's" if check.own else "the repository's", "dim"),
-            _styled(check.baseline),
-            _styled(check.sandbox),
+            styled(check.baseline),
+            styled(check.sandbox),
             Text("flaky" if check.flaky else "", "yellow"),
         )
     shown: list[RenderableType] = [head, Text(), table, Text()]
@@ -176,8 +169,8 @@ def _beside(check: Check) -> RenderableType:
     table.add_column("baseline", ratio=1)
     table.add_column("sandbox", ratio=1)
     table.add_row(
-        _styled(check.baseline).append(f"\n{clean(check.baseline_detail)}", "default"),
-        _styled(check.sandbox).append(f"\n{clean(check.detail)}", "default"),
+        styled(check.baseline).append(f"\n{clean(check.baseline_detail)}", "default"),
+        styled(check.sandbox).append(f"\n{clean(check.detail)}", "default"),
     )
     return table
 
@@ -199,18 +192,3 @@ def logs(detail: Detail) -> list[RenderableType]:
         Text(f"{clock(at)}  ", "dim").append(f"{one_line(service)}  ", "cyan").append(clean(line), "default")
         for at, service, line in detail.logs
     ]
-
-
-def clean(text: str) -> str:
-    """`text` without what a terminal obeys, and no line so long that it hides the rest."""
-    return "\n".join(capped(line, _LONG_LINE) if len(line) > _LONG_LINE else line for line in plain(text).split("\n"))
-
-
-def clock(at: float) -> str:
-    """A moment as local time."""
-    return time.strftime("%H:%M:%S", time.localtime(at))
-
-
-def _styled(word: str, text: str | None = None) -> Text:
-    styles: Mapping[str, Any] = _STATE_STYLES
-    return Text.assemble((text if text is not None else word, styles.get(word, "default")))

@@ -7,9 +7,9 @@ from textual import events
 from textual.message import Message
 from textual.widgets import Static
 
-from tui.pages import clock
 from tui.replay import Player
 from tui.signs import short
+from tui.texts import clock
 
 _WORDS = 50
 

@@ -48,6 +48,11 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
             case "proof" | "hops":
                 verdict = agent.verdict or _last(detail.events, "verdict", "verdict")
                 return replace(detail, verdict=await _verdict(database, verdict))
+            case "record":
+                from harness.runtime.proofs import record_of
+
+                commit = agent.commit or ""
+                return replace(detail, record=await asyncio.to_thread(record_of, project.state, run, ticket, commit))
             case "logs":
                 return replace(detail, logs=await _logs(project.root, agent.sandbox))
             case _:

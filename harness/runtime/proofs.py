@@ -1,16 +1,18 @@
-"""What the screen shows of a verdict's document. It may be of an earlier version, which kept less."""
+"""What the screen shows of a verdict's document, which an earlier version may have written, and of a signed record."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from harness.validation.document import seen_of
+from harness.validation.document import rejudge, seen_of
 from sandbox.hops import Lost
 from sandbox.seen import Seen
 from tasks.text import capped
-from tui.feed import Check, Verdict
+from tui.feed import Check, Record, Verdict
 
 _ASKED = 2_000
 
@@ -25,11 +27,53 @@ def verdict_of(name: str, document: Mapping[str, Any]) -> Verdict:
         reason=str(document["reason"]),
         commit=str(document["commit"]),
         checks=tuple(_check(one, *seen.get(one["name"], (Seen(), Seen()))) for one in document["checks"]),
-        forks=tuple((str(one["service"]), int(one["generation"] or 0), int(one["hops"])) for one in document["forks"]),
+        forks=_forks(document),
         notes=tuple(map(str, document["notes"])),
         evidence=str(document.get("evidence") or ""),
         lost=tuple(dict.fromkeys(Lost(**loss) for loss in lost)),
     )
+
+
+def record_of(state: Path, run: str, ticket: str, commit: str) -> Record | None:
+    """The record of a ticket that stands at `commit`, and what is to be thought of it; None where there is none. It
+    blocks, on files. UsageError where it, or the project's key, cannot be read."""
+    from harness.submission import load_public_key, verify_file
+    from harness.submission.files import record_path
+    from harness.submission.keys import PUBLIC_NAME
+
+    path = record_path(state, run, ticket)
+    if not path.exists():
+        return None
+    found = verify_file(path, [load_public_key(state / "keys" / PUBLIC_NAME)], rejudge)
+    said = found.verdict
+    command = ["spurline", "verify", str(path), *(("--commit", commit) if commit else ())]
+    about, wanted = tuple(str(said.get(name)) for name in ("run", "ticket", "commit")), (run, ticket, commit)
+    return Record(
+        path=str(path),
+        command=shlex.join(command),
+        sound=found.sound,
+        reason=found.reason,
+        other=f"it speaks of {' '.join(about)}, not of {' '.join(wanted)}" if said and about != wanted else "",
+        key=found.key or "",
+        says=_says(said) if said else (),
+        forks=_forks(said) if said else (),
+        checks=tuple(
+            (str(one["name"]), str(one["baseline"]), ", ".join(map(str, one["runs"])), str(one["digest"]))
+            for one in said.get("checks", ())
+        ),
+    )
+
+
+def _says(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    sandbox = document["sandbox"]
+    found = [
+        (name, str(document[name])) for name in ("conclusion", "reason", "commit", "base", "tree", "ticket", "run")
+    ]
+    return (*found, ("sandbox", f"{sandbox['name']}, generation {sandbox['generation']}"))
+
+
+def _forks(document: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
+    return tuple((str(one["service"]), int(one["generation"] or 0), int(one["hops"])) for one in document["forks"])
 
 
 def _check(one: Mapping[str, Any], baseline: Seen, sandbox: Seen) -> Check:

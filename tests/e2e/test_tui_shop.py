@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -71,6 +72,31 @@ async def test_where_the_key_was_lost_is_marked(shop: Path) -> None:
     async with opened(shop, "statement-descriptions", "5") as (_, pilot, _):
         text = await until_seen(pilot, "? the key was lost here", "legacy")
         assert [line.split()[:3] for line in text.splitlines() if "╌╌?" in line and "payments" in line]
+
+
+async def test_the_record_holds_and_its_command_says_the_same(shop: Path, spurline: Spurline) -> None:
+    async with opened(shop, "order-cancel", "6") as (_, pilot, feed):
+        await until_seen(pilot, "✓ it holds", "acceptance", "orders")
+        record = (await feed.detail("order-cancel", "record")).record
+    assert record is not None
+    assert (record.sound, record.other) == (True, "")
+    assert dict(record.says)["conclusion"] == "verified"
+    assert spurline(*shlex.split(record.command)[1:], cwd=shop).code == 0
+    path = Path(record.path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"payload", b"Payload", 1))
+    try:
+        async with opened(shop, "order-cancel", "6") as (_, pilot, _):
+            await until_seen(pilot, "✗ it does not hold")
+        assert spurline(*shlex.split(record.command)[1:], cwd=shop).code == 1
+        # One that holds, and speaks of another ticket.
+        other = path.parent.with_name("users-v2")
+        other.mkdir()
+        (other / path.name).write_bytes(whole)
+        async with opened(shop, "users-v2", "6") as (_, pilot, _):
+            await until_seen(pilot, "✓ it holds", "! it speaks of")
+    finally:
+        path.write_bytes(whole)
 
 
 async def test_no_key_and_no_address_is_on_record(shop: Path) -> None:

@@ -10,7 +10,7 @@ from sandbox.hops import Lost
 from sandbox.seen import Seen, SeenExchange, SeenHop
 from tasks.errors import SpurlineError
 from tasks.events import Event, EventKind
-from tui.feed import Agent, Check, Detail, News, Run, Said, Snapshot, Verdict
+from tui.feed import Agent, Check, Detail, News, Record, Run, Said, Snapshot, Verdict
 
 BEGAN = 1_700_000_000.0
 STATES = (
@@ -232,4 +232,14 @@ def detailed(ticket: str, events: Sequence[Event] = ()) -> Detail:
     )
     logs = ((BEGAN + 5, "users", "listening on 8080"),)
     facts = (("branch", f"spurline/run/{ticket}"),)
-    return Detail(ticket, facts, tuple(events), said, verdict, diff, logs)
+    record = Record(
+        path="/shop/.spurline/runs/r/t/record.json",
+        command="spurline verify /shop/.spurline/runs/r/t/record.json",
+        sound=True,
+        reason="verified",
+        key="7428a9",
+        says=(("conclusion", "verified"), ("commit", "c0ffee" * 6), ("tree", "[bold]d0d0[/bold]")),
+        forks=(("users", 2, 56),),
+        checks=(("an order is charged", "fail", "pass, pass", "5d327aaad9b27a6f0000"),),
+    )
+    return Detail(ticket, facts, tuple(events), said, verdict, record, diff, logs)

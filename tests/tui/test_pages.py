@@ -18,7 +18,7 @@ from tui.agent_screen import AgentScreen
 from tui.agents import AgentList
 from tui.app import SpurlineApp
 from tui.exchange_screen import ExchangeScreen
-from tui.feed import Agent, Check, Detail, Verdict
+from tui.feed import Agent, Check, Detail, Record, Verdict
 
 TICKET = "failed-00"
 
@@ -149,3 +149,30 @@ async def test_nothing_that_a_service_answers_is_obeyed() -> None:
         assert "\x1b" not in seen(app)
         assert "\u202e" not in seen(app)
         assert "owned" not in seen(app)
+
+
+async def test_the_record_says_whether_it_holds_and_how_that_is_checked() -> None:
+    async with opened("6", detailed(TICKET)) as (_, pilot, _):
+        text = await until_seen(pilot, "✓ it holds", "$ spurline verify /shop/.spurline/runs/r/t/record.json")
+        assert "[bold]d0d0[/bold]" in text
+        rows = [line.split() for line in text.splitlines()]
+        assert ["users", "g2", "56"] in rows
+        assert ["an", "order", "is", "charged", "fail", "pass,", "pass", "5d327aaad9b27a6f"] in rows
+
+
+async def test_of_a_record_that_does_not_hold_nothing_is_said() -> None:
+    record = Record("/r.json", "spurline verify /r.json", False, "it was altered: the signature does not hold")
+    async with opened("6", Detail(TICKET, (), (), record=record)) as (_, pilot, _):
+        text = await until_seen(pilot, "✗ it does not hold: it was altered: the signature does not hold")
+        assert "commit" not in text.replace("nothing was committed", "")
+
+
+async def test_a_record_of_another_commit_is_told_apart() -> None:
+    record = Record("/r.json", "spurline verify /r.json", True, "verified", "it speaks of r t c, not of r t d")
+    async with opened("6", Detail(TICKET, (), (), record=record)) as (_, pilot, _):
+        await until_seen(pilot, "✓ it holds", "! it speaks of r t c, not of r t d")
+
+
+async def test_where_there_is_no_record_that_is_said() -> None:
+    async with opened("6", Detail(TICKET, (), ())) as (_, pilot, _):
+        await until_seen(pilot, "there is no record here")

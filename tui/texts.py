@@ -1,0 +1,37 @@
+"""Text from outside as it may be drawn: plain, no line too long, never markup."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from rich.text import Text
+
+from tasks.text import capped, plain
+
+_LONG_LINE: Final = 600
+_STYLES: Final[Mapping[str, str]] = {
+    "verified": "green",
+    "failed": "red",
+    "unproven": "yellow",
+    "needs_human": "bold magenta",
+    "error": "bold red",
+    "pass": "green",
+    "fail": "red",
+}
+
+
+def clean(text: str) -> str:
+    """`text` without what a terminal obeys, and no line so long that it hides the rest."""
+    return "\n".join(capped(line, _LONG_LINE) if len(line) > _LONG_LINE else line for line in plain(text).split("\n"))
+
+
+def clock(at: float) -> str:
+    """A moment as local time."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def styled(word: str, text: str | None = None) -> Text:
+    """A state or an outcome in its colour, or another text in it."""
+    return Text.assemble((text if text is not None else word, _STYLES.get(word, "default")))
