@@ -20,6 +20,7 @@ from tasks.errors import SpurlineError
 from tui.feed import PAGES, Agent, Detail
 from tui.fleet_screen import ACTIONS
 from tui.hops_page import HopsPage
+from tui.outside import WAYS
 from tui.pages import page
 from tui.signs import doing, short, sign
 from tui.view import View
@@ -53,6 +54,7 @@ AgentScreen {
         Binding("n", "app.neighbour(1)", "Next", id="agent.next"),
         Binding("N", "app.neighbour(-1)", "Previous", show=False, id="agent.previous"),
         *ACTIONS,
+        *WAYS,
         Binding("j", "scroll(1)", "Down", show=False),
         Binding("k", "scroll(-1)", "Up", show=False),
     ]
@@ -81,6 +83,10 @@ AgentScreen {
     @property
     def chosen(self) -> tuple[str, ...]:
         return (self.ticket,)
+
+    @property
+    def current(self) -> str | None:
+        return self.ticket
 
     @property
     def agent(self) -> Agent:

@@ -26,6 +26,7 @@ from tui.agents import AgentList
 from tui.feed import Agent, Feed, Run
 from tui.fleet import Fleet, fleet_of, unbegun
 from tui.fleet_screen import Choosing, FleetScreen
+from tui.outside import Way, leave
 from tui.replay import Player, Story
 from tui.scrubber import Scrubber
 from tui.view import View
@@ -159,10 +160,13 @@ class SpurlineApp(ActingApp):
 
     def action_help(self) -> None:
         """Show, or hide, the keys of what is focused."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
-            self.action_show_help_panel()
+        shown = self.screen.query("HelpPanel")
+        self.action_hide_help_panel() if shown else self.action_show_help_panel()
+
+    def action_outside(self, way: Way) -> None:
+        """Leave the screen for something of the agent that is looked at."""
+        if isinstance(self.screen, FleetScreen | AgentScreen) and (ticket := cast(Choosing, self.screen).current):
+            self.run_worker(leave(self, self._feed, ticket, way), name="outside")
 
     async def action_replay(self) -> None:
         """Play the run again, from its beginning; or go back to now."""

@@ -178,6 +178,39 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Living:
+    """A sandbox that lives."""
+
+    name: str
+    preview: str
+    """The keyed URL of the entry: what is asked there reaches the forks."""
+    lease_ends: float
+    forks: tuple[tuple[str, int, bool], ...] = ()
+    """Service, generation, and whether its process runs."""
+    faults: tuple[str, ...] = ()
+    """Services that are made to answer 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where a ticket's things are outside of the screen; empty where they are not, or not any more."""
+
+    ticket: str
+    preview: str = ""
+    """The keyed URL of its sandbox's entry."""
+    worktree: str = ""
+    """The folder in which its agent works."""
+    changed: tuple[str, ...] = ()
+    """Files in it that its commit changed, each as a path that begins with `./`."""
+    branch: str = ""
+    commit: str = ""
+    show: str = ""
+    """The command that shows the ticket."""
+    restore: str = ""
+    """The command that makes a worktree of its branch."""
+
+
+@dataclass(frozen=True, slots=True)
 class Detail:
     """One ticket. Facts and events are always there, the rest where it was asked for."""
 
@@ -193,6 +226,7 @@ class Detail:
     """In git's own form, of the last commit against the base; empty before the first one."""
     logs: tuple[tuple[float, str, str], ...] = ()
     """Moment, service and line of its forks, while its sandbox lives."""
+    sandbox: Living | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     """What could not be read, and why."""
 
@@ -211,6 +245,9 @@ class Feed(Protocol):
 
     async def detail(self, ticket: str, page: str) -> Detail:
         """What one of `PAGES` shows of a ticket."""
+
+    async def links(self, ticket: str) -> Links:
+        """What of a ticket can be gone to."""
 
     async def pause(self, tickets: Sequence[str]) -> str:
         """Let these tickets (none: the run) stop at their next step. What was done, in a sentence."""

@@ -15,6 +15,7 @@ from tui.agents import AgentList
 from tui.filtering import VIEWS, matching
 from tui.fleet import orders
 from tui.head import headline, limits, totals
+from tui.outside import WAYS
 from tui.scrubber import Scrubber
 from tui.strip import FleetStrip
 from tui.view import View
@@ -40,6 +41,10 @@ class Choosing(Protocol):
     def chosen(self) -> tuple[str, ...]:
         """The tickets that an action is about; none stand for no agent."""
 
+    @property
+    def current(self) -> str | None:
+        """The ticket that is looked at."""
+
     def show(self, view: View) -> None:
         """Draw a moment."""
 
@@ -58,6 +63,7 @@ FleetScreen {
 """
     BINDINGS: ClassVar = [
         *ACTIONS,
+        *WAYS,
         Binding("slash", "filter", "Filter", id="fleet.filter"),
         Binding("s", "order", "Sort", show=False, id="fleet.sort"),
         Binding("l", "app.limits", "Limits", show=False, id="act.limits"),
@@ -91,6 +97,10 @@ FleetScreen {
     @property
     def chosen(self) -> tuple[str, ...]:
         return self.query_one(AgentList).chosen
+
+    @property
+    def current(self) -> str | None:
+        return self.query_one(AgentList).current
 
     def show(self, view: View) -> None:
         self._view = view

@@ -15,7 +15,7 @@ from harness.settings import Project
 from tasks.errors import UsageError
 from tasks.events import Event, EventKind
 from tasks.states import is_final
-from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Detail, News, Run, Snapshot
+from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Detail, Links, News, Run, Snapshot
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -98,6 +98,11 @@ class StoreFeed:
         from harness.runtime.particulars import particulars
 
         return await particulars(self._project, self._database, self.run, ticket, page)
+
+    async def links(self, ticket: str) -> Links:
+        from harness.runtime.links import links
+
+        return await links(self._project, self._database, self.run, ticket)
 
     async def pause(self, tickets: Sequence[str]) -> str:
         return await self._wish("paused", tickets, "to be paused")

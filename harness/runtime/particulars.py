@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphs.ports import attempt_name
+from harness.runtime.links import living
 from harness.settings import Project
 from tasks.errors import SpurlineError
+from tasks.events import Event
 from tasks.text import capped
-from tui.feed import Detail, Said, Verdict
+from tui.feed import Detail, Living, Said, Verdict
 
 if TYPE_CHECKING:
     from harness.agents.transcript import Entry
@@ -46,15 +48,14 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
                 commit = agent.commit or _last(detail.events, "commit.made", "commit")
                 return replace(detail, diff=await _difference(project, row.base, commit))
             case "proof" | "hops":
-                verdict = agent.verdict or _last(detail.events, "verdict", "verdict")
-                return replace(detail, verdict=await _verdict(database, verdict))
+                return replace(detail, verdict=await _verdict(database, agent, detail.events))
             case "record":
                 from harness.runtime.proofs import record_of
 
                 commit = agent.commit or ""
                 return replace(detail, record=await asyncio.to_thread(record_of, project.state, run, ticket, commit))
             case "logs":
-                return replace(detail, logs=await _logs(project.root, agent.sandbox))
+                return await _from_sandbox(project, database, detail, agent)
             case _:
                 return detail
     except SpurlineError as error:
@@ -72,20 +73,17 @@ async def _difference(project: Project, base: str, commit: str) -> str:
     return capped(await repository.diff(base, commit), _DIFF)
 
 
-async def _logs(root: Path, sandbox: str | None) -> tuple[tuple[float, str, str], ...]:
+async def _logs(project: Project, sandbox: Living) -> tuple[tuple[float, str, str], ...]:
     """The last lines of the forks of a sandbox that lives."""
     from harness.runtime.connections import attached
 
-    async with attached(root) as driver:
-        if driver is None or sandbox is None:
-            return ()
-        living = {one.name: one for one in await driver.list()}.get(sandbox)
-        if living is None:
+    async with attached(project.root) as driver:
+        if driver is None:
             return ()
         found = [
             (line.at, service, line.text)
-            for service in living.forks
-            for line in await driver.logs(service, sandbox=sandbox)
+            for service, _, _ in sandbox.forks
+            for line in await driver.logs(service, sandbox=sandbox.name)
         ]
         return tuple(sorted(found)[-_LOG_LINES:])
 
@@ -142,13 +140,23 @@ def _facts(agent: AgentRow) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in found if value)
 
 
-async def _verdict(database: Database, name: str) -> Verdict | None:
+async def _from_sandbox(project: Project, database: Database, detail: Detail, agent: AgentRow) -> Detail:
+    """The sandbox and what its forks log; once it is gone, the verdict, whose evidence has what was kept of that."""
+    box = await living(project, agent.sandbox)
+    if box is None:
+        return replace(detail, verdict=await _verdict(database, agent, detail.events))
+    return replace(detail, sandbox=box, logs=await _logs(project, box))
+
+
+async def _verdict(database: Database, agent: AgentRow, events: Sequence[Event]) -> Verdict | None:
+    """The last one of the ticket."""
     from harness.runtime.proofs import verdict_of
     from harness.store.documents import Verdicts
 
+    name = agent.verdict or _last(events, "verdict", "verdict")
     return verdict_of(name, await Verdicts(database).load(name)) if name else None
 
 
-def _last(events: Sequence[Any], kind: str, name: str) -> str:
+def _last(events: Sequence[Event], kind: str, name: str) -> str:
     """What the last event of this kind names; empty where there is none."""
     return next((str(event.data.get(name) or "") for event in reversed(events) if event.kind == kind), "")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shlex
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +30,7 @@ from sandbox.hops import Lost
 from sandbox.seen import Seen, SeenExchange, SeenHop
 from tasks.errors import StoreError, UsageError
 from tasks.ticket import Ticket
-from tests.conftest import MakeRepo
+from tests.conftest import MakeRepo, commit_all, git
 from tui.feed import PAGES, News
 from tui.fleet import Fleet, fleet_of
 
@@ -183,6 +187,36 @@ async def test_hops_and_exchanges_of_a_verdict_are_what_was_seen(feed: StoreFeed
     assert (verdict.checks[0].seen, verdict.checks[0].baseline_seen) == (Seen(), Seen())
 
 
+async def test_where_what_belongs_to_a_ticket_is(feed: StoreFeed, database: Database, project: Project) -> None:
+    journal, branch = StoreJournal(database, RUN), f"spurline/{RUN}/users"
+    nothing = await feed.links("users")
+    assert (nothing.worktree, nothing.branch, nothing.restore, nothing.preview) == ("", "", "", "")
+    assert nothing.show == f"spurline runs show {RUN} -t users"
+    base = git(project.root, "rev-parse", "HEAD")
+    await database.write(lambda session: session.add(_based(session.get_one(RunRow, RUN), base)))
+    for name in ("app.py", "gone.py", "link.py", "-rf"):
+        (project.root / name).write_text("x = 1\n")
+    commit = commit_all(project.root, "second")
+    git(project.root, "branch", branch, commit)
+    await journal.move("users", "preparing", data={"branch": branch, "commit": commit})
+    folder = project.state / "worktrees" / RUN / "users"
+    folder.mkdir(parents=True)
+    (folder / "app.py").touch()
+    (folder / "-rf").touch()
+    # An agent can make a file lead wherever it likes.
+    (folder / "link.py").symlink_to("/etc/passwd")
+    found = await feed.links("users")
+    assert (found.worktree, found.branch, found.commit) == (str(folder), branch, commit)
+    assert sorted(found.changed) == ["./-rf", "./app.py"]
+    shutil.rmtree(folder)
+    found = await feed.links("users")
+    assert (found.worktree, found.changed) == ("", ())
+    await asyncio.to_thread(subprocess.run, shlex.split(found.restore), check=True, capture_output=True)
+    assert (project.root.with_name(f"{project.root.name}-users") / "app.py").exists()
+    with pytest.raises(UsageError, match="no ticket 'nobody'"):
+        await feed.links("nobody")
+
+
 async def test_a_page_that_cannot_be_read_says_why(feed: StoreFeed, database: Database, project: Project) -> None:
     await StoreJournal(database, RUN).move("users", "preparing", data={"commit": "f" * 40})
     assert "change" in (await feed.detail("users", "change")).missing
@@ -247,6 +281,11 @@ def _run() -> RunRow:
         tickets=len(TICKETS),
         started_at=1_700_000_000.0,
     )
+
+
+def _based(row: RunRow, base: str) -> RunRow:
+    row.base = base
+    return row
 
 
 def _document(check: str, **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sandbox.hops import Lost
 from sandbox.seen import Seen, SeenExchange, SeenHop
 from tasks.errors import SpurlineError
 from tasks.events import Event, EventKind
-from tui.feed import Agent, Check, Detail, News, Record, Run, Said, Snapshot, Verdict
+from tui.feed import Agent, Check, Detail, Links, News, Record, Run, Said, Snapshot, Verdict
 
 BEGAN = 1_700_000_000.0
 STATES = (
@@ -39,6 +39,7 @@ class MemoryFeed:
     events: list[Event] = field(default_factory=list)
     """All that happened; what comes behind those already read is news."""
     details: Mapping[str, Detail] = field(default_factory=dict)
+    linked: Mapping[str, Links] = field(default_factory=dict)
     failure: SpurlineError | None = None
     """What every question is answered with, where it is set."""
     asked: list[tuple[Any, ...]] = field(default_factory=list)
@@ -61,6 +62,10 @@ class MemoryFeed:
     async def detail(self, ticket: str, page: str) -> Detail:
         self._check()
         return self.details.get(ticket, Detail(ticket, (), ()))
+
+    async def links(self, ticket: str) -> Links:
+        self._check()
+        return self.linked.get(ticket, Links(ticket, show=f"spurline runs show {self.run.id} -t {ticket}"))
 
     async def pause(self, tickets: Sequence[str]) -> str:
         return self._act("pause", tickets)
