@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from rich.console import RenderableType
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.css.query import NoMatches
 from textual.screen import Screen
-from textual.widgets import Footer, OptionList, RichLog, Static, Tab, Tabs
+from textual.widgets import Footer, OptionList, Static, Tab, Tabs
 
 from tasks.errors import SpurlineError
 from tui.feed import PAGES, Agent, Detail
@@ -22,6 +21,7 @@ from tui.fleet_screen import ACTIONS
 from tui.hops_page import HopsPage
 from tui.outside import WAYS
 from tui.pages import page
+from tui.reading import Reading
 from tui.signs import doing, short, sign
 from tui.view import View
 
@@ -43,8 +43,6 @@ AgentScreen {
     & > #who { height: 1; padding: 0 1; background: $surface; text-style: bold; }
     & > #who { text-wrap: nowrap; text-overflow: ellipsis; }
     & > Tabs { height: 2; }
-    & > RichLog { height: 1fr; padding: 0 1; background: $background; background-tint: transparent; }
-    & > RichLog:focus { background-tint: transparent; }
     &.-short > Tabs, &.-short > Footer { display: none; }
 }
 """
@@ -55,6 +53,7 @@ AgentScreen {
         Binding("N", "app.neighbour(-1)", "Previous", show=False, id="agent.previous"),
         *ACTIONS,
         *WAYS,
+        Binding("z", "fold", "Fold", show=False, id="agent.fold"),
         Binding("j", "scroll(1)", "Down", show=False),
         Binding("k", "scroll(-1)", "Up", show=False),
     ]
@@ -67,18 +66,18 @@ AgentScreen {
         self._details: dict[str, Detail] = {}
         """By page."""
         self._page = PAGES[0]
-        self._read_at, self._reading = 0.0, ""
+        self._read_at, self._reading, self._unfolded = 0.0, "", False
         self._drawn: object = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="who", markup=False)
         yield Tabs(*(Tab(f"{n} {name}", id=name) for n, name in enumerate(PAGES, 1)))
-        yield RichLog(wrap=True, min_width=10, auto_scroll=False)
+        yield Reading()
         yield HopsPage()
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.query_one(RichLog).focus()
+        self.query_one(Reading).log_.focus()
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -105,9 +104,9 @@ AgentScreen {
         self.query_one("#who", Static).update(
             Text(f"{said}  {view.trouble or doing(agent, now)}", no_wrap=True, overflow="ellipsis")
         )
-        live = view.player is None and not view.run.over
-        known = self._page in self._details
-        due = not known or (live and time.monotonic() - self._read_at >= _EVERY_S)
+        known = self._details.get(self._page)
+        live = view.player is None and not (view.run.over and (known is None or known.sandbox is None))
+        due = known is None or (live and time.monotonic() - self._read_at >= _EVERY_S)
         if due and self._reading != self._page:
             self._reading = self._page
             self.run_worker(self._read(self._page), group="read", exclusive=True)
@@ -131,8 +130,12 @@ AgentScreen {
             self.show(self._view)
 
     def on_resize(self) -> None:
-        self._drawn = None
-        self.call_after_refresh(self._draw)
+        self.call_after_refresh(self.query_one(Reading).again)
+
+    def action_fold(self) -> None:
+        """Show all of what is long, or its beginning."""
+        self._unfolded = not self._unfolded
+        self._draw()
 
     def action_page(self, name: str) -> None:
         self.query_one(Tabs).active = name
@@ -142,49 +145,42 @@ AgentScreen {
         if rows.has_focus:
             rows.action_cursor_down() if by > 0 else rows.action_cursor_up()
         else:
-            self.query_one(RichLog).scroll_relative(y=by, animate=False)
+            self.query_one(Reading).log_.scroll_relative(y=by, animate=False)
 
     def _draw(self, *, top: bool = False) -> None:
         """Write the page, where it says something else than before; who reads in its middle stays there."""
         detail, view = self._details.get(self._page), self._view
         if detail is None or view is None:
             self._drawn = None
-            self._write([Text("reading …", "dim")], top=True)
+            self._bring(Reading)
+            self.query_one(Reading).show([Text("reading …", "dim")], top=True)
             return
         if view.player is not None:
             detail = _until(detail, view.now)
-        now = int(view.now) if self._page == "timeline" and not self.agent.ended else 0
+        ticks = detail.sandbox is not None or (self._page == "timeline" and not self.agent.ended)
+        now = int(view.now) if ticks else 0
         dark = self.app.current_theme.dark
-        if (self._page, detail, now, dark) == self._drawn:
+        if not top and (self._page, detail, now, dark, self._unfolded) == self._drawn:
             return
-        self._drawn = (self._page, detail, now, dark)
+        top = top or self._drawn is None
+        self._drawn = (self._page, detail, now, dark, self._unfolded)
         if self._page == "hops" and not detail.missing:
             self._bring(HopsPage)
             self.query_one(HopsPage).show(detail.verdict)
             return
-        self._write(page(self._page, detail, self.agent, view.now, dark=dark), top=top)
+        self._bring(Reading)
+        pieces = page(self._page, detail, self.agent, view.now, dark=dark, unfolded=self._unfolded)
+        alive = detail.sandbox is not None or not self.agent.ended
+        self.query_one(Reading).show(pieces, follows=self._page in _GROWING and alive, top=top)
 
-    def _bring(self, kind: type[HopsPage | RichLog]) -> None:
+    def _bring(self, kind: type[HopsPage | Reading]) -> None:
         """Show the one that draws the page, and give it the keys."""
-        log, hops = self.query_one(RichLog), self.query_one(HopsPage)
-        log.display, hops.display = kind is RichLog, kind is HopsPage
-        wanted = log if kind is RichLog else self.query_one(OptionList)
-        if self.focused in (None, log, self.query_one(OptionList)) and self.focused is not wanted:
+        reading, hops = self.query_one(Reading), self.query_one(HopsPage)
+        reading.display, hops.display = kind is Reading, kind is HopsPage
+        rows = self.query_one(OptionList)
+        wanted = reading.log_ if kind is Reading else rows
+        if self.focused in (None, reading.log_, rows) and self.focused is not wanted:
             wanted.focus()
-
-    def _write(self, pieces: Iterable[RenderableType], *, top: bool) -> None:
-        self._bring(RichLog)
-        log = self.query_one(RichLog)
-        at_end = log.scroll_offset.y >= log.max_scroll_y
-        follows = self._page in _GROWING and (at_end or top) and not self.agent.ended
-        place = 0 if top else log.scroll_offset.y
-        log.clear()
-        for piece in pieces:
-            log.write(piece, expand=True, shrink=True, scroll_end=False)
-        if follows:
-            log.scroll_end(animate=False)
-        else:
-            log.scroll_to(y=place, animate=False)
 
 
 def _until(detail: Detail, moment: float) -> Detail:

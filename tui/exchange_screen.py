@@ -7,9 +7,10 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.screen import Screen
-from textual.widgets import Footer, RichLog
+from textual.widgets import Footer
 
 from tui.exchanges import Step, compared
+from tui.reading import Reading
 
 
 class ExchangeScreen(Screen[None]):
@@ -23,8 +24,6 @@ that differ, `<` and `>` what only one of them has.
 """
     DEFAULT_CSS = """
 ExchangeScreen {
-    & > RichLog { height: 1fr; padding: 0 1; background: $background; background-tint: transparent; }
-    & > RichLog:focus { background-tint: transparent; }
     &.-short > Footer { display: none; }
 }
 """
@@ -41,11 +40,11 @@ ExchangeScreen {
         self._steps, self._place = steps, place
 
     def compose(self) -> ComposeResult:
-        yield RichLog(wrap=True, min_width=10, auto_scroll=False)
+        yield Reading()
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.query_one(RichLog).focus()
+        self.query_one(Reading).log_.focus()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._draw)
@@ -55,11 +54,8 @@ ExchangeScreen {
         self._draw()
 
     def action_scroll(self, by: int) -> None:
-        self.query_one(RichLog).scroll_relative(y=by, animate=False)
+        self.query_one(Reading).log_.scroll_relative(y=by, animate=False)
 
     def _draw(self) -> None:
-        log = self.query_one(RichLog)
-        log.clear()
-        for piece in compared(self._steps[self._place], log.scrollable_content_region.width):
-            log.write(piece, expand=True, shrink=True, scroll_end=False)
-        log.scroll_home(animate=False)
+        reading = self.query_one(Reading)
+        reading.show(compared(self._steps[self._place], reading.width), top=True)

@@ -6,6 +6,7 @@ Every text goes through `plain`, and none is read as markup: what an agent write
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from rich.console import RenderableType
@@ -16,7 +17,8 @@ from tasks.events import Event
 from tasks.states import is_final
 from tasks.text import one_line
 from tui.diff import coloured
-from tui.feed import Agent, Check, Detail
+from tui.evidence import logs, proof
+from tui.feed import Agent, Detail, Said
 from tui.fleet import number, text_of
 from tui.record_page import record
 from tui.signs import SIGNS, doing, short
@@ -24,17 +26,21 @@ from tui.texts import clean, clock, styled
 
 _BARS: Final = 40
 _NOTES: Final = 200
+_FOLDED: Final = 8
+"""Lines that are shown of something long."""
 
 
-def page(name: str, detail: Detail, agent: Agent, now: float, *, dark: bool) -> list[RenderableType]:
-    """One of `tui.feed.PAGES`, as pieces from top to bottom."""
+def page(
+    name: str, detail: Detail, agent: Agent, now: float, *, dark: bool, unfolded: bool = False
+) -> list[RenderableType]:
+    """One of `tui.feed.PAGES`, as pieces from top to bottom; `unfolded`: with all of what is long."""
     if detail.missing:
         return [Text(f"{what} cannot be read: {clean(why)}", "bold red") for what, why in detail.missing.items()]
     match name:
         case "timeline":
             return timeline(detail, agent, now)
         case "conversation":
-            return conversation(detail)
+            return conversation(detail, unfolded=unfolded)
         case "change":
             return change(detail, dark=dark)
         case "proof":
@@ -42,7 +48,7 @@ def page(name: str, detail: Detail, agent: Agent, now: float, *, dark: bool) -> 
         case "record":
             return record(detail.record)
         case _:
-            return logs(detail)
+            return logs(detail, now)
 
 
 def timeline(detail: Detail, agent: Agent, now: float) -> list[RenderableType]:
@@ -112,17 +118,22 @@ _SPEAKERS: Final = {
 }
 
 
-def conversation(detail: Detail) -> list[RenderableType]:
-    """What was said, newest last."""
-    if not detail.said:
-        return [Text("nothing was said yet", "dim")]
-    shown: list[RenderableType] = []
-    for one in detail.said:
-        head, style = _SPEAKERS[one.who]
-        shown.append(Text(f"{clock(one.at)}  {one_line(head.format(name=one.name))}", style))
-        shown.append(Text(clean(one.text), "dim" if one.who == "result" else "default"))
-        shown.append(Text())
-    return shown
+def conversation(detail: Detail, *, unfolded: bool) -> list[RenderableType]:
+    """What was said, newest last, a piece each. Of what a tool was given and answered, the beginning alone is shown
+    until it is unfolded."""
+    return [_said(one, unfolded=unfolded) for one in detail.said] or [Text("nothing was said yet", "dim")]
+
+
+@lru_cache(maxsize=2_000)
+def _said(one: Said, *, unfolded: bool) -> Text:
+    head, style = _SPEAKERS[one.who]
+    lines = clean(one.text).split("\n")
+    folded = not unfolded and one.who in ("tool", "result") and len(lines) > _FOLDED + 2
+    text = Text(f"{clock(one.at)}  {one_line(head.format(name=one.name))}\n", style)
+    text.append("\n".join(lines[:_FOLDED] if folded else lines), "dim" if one.who == "result" else "default")
+    if folded:
+        text.append(f"\n… {len(lines) - _FOLDED} more lines (z)", "dim italic")
+    return text.append("\n")
 
 
 def change(detail: Detail, *, dark: bool) -> list[RenderableType]:
@@ -130,65 +141,3 @@ def change(detail: Detail, *, dark: bool) -> list[RenderableType]:
     if not detail.diff:
         return [Text("nothing was committed yet", "dim")]
     return [*coloured(clean(detail.diff), dark=dark)]
-
-
-def proof(detail: Detail) -> list[RenderableType]:
-    """The last verdict: checks with the baseline's answer beside the sandbox's, forks with their hops, the evidence."""
-    verdict = detail.verdict
-    if verdict is None:
-        return [Text("there is no verdict yet", "dim")]
-    head = styled(verdict.conclusion, f"{SIGNS.get(verdict.conclusion, '~')} {verdict.conclusion}")
-    head.append(f"  commit {verdict.commit[:12]}  ", "dim").append(clean(verdict.reason), "default")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("check", "whose", "baseline", "sandbox", ""):
-        table.add_column(column)
-    for check in verdict.checks:
-        table.add_row(
-            Text(one_line(check.name)),
-            Text("the ticket's" if check.own else "the repository's", "dim"),
-            styled(check.baseline),
-            styled(check.sandbox),
-            Text("flaky" if check.flaky else "", "yellow"),
-        )
-    shown: list[RenderableType] = [head, Text(), table, Text()]
-    for service, generation, hops in verdict.forks:
-        shown.append(Text(f"fork {one_line(service)}, generation {generation}: {hops} hops prove that it served"))
-    shown += [Text(f"note: {clean(note)}", "yellow") for note in verdict.notes]
-    shown += [_beside(check) for check in verdict.checks if check.sandbox != "pass" or check.baseline != "pass"]
-    if verdict.evidence:
-        shown += [
-            Text("\nevidence, as the agent was given it", "bold"),
-            *map(_evidence, clean(verdict.evidence).split("\n")),
-        ]
-    return shown
-
-
-def _beside(check: Check) -> RenderableType:
-    """What the check said of the baseline, beside what it said in the sandbox."""
-    table = Table(title=Text(one_line(check.name), "bold"), title_justify="left", expand=True, header_style="dim")
-    table.add_column("baseline", ratio=1)
-    table.add_column("sandbox", ratio=1)
-    table.add_row(
-        styled(check.baseline).append(f"\n{clean(check.baseline_detail)}", "default"),
-        styled(check.sandbox).append(f"\n{clean(check.detail)}", "default"),
-    )
-    return table
-
-
-def _evidence(line: str) -> Text:
-    """A line of evidence: hops and answers stand out."""
-    if "your fork" in line:
-        return Text(line, "green")
-    if " → " in line or " answered " in line:
-        return Text(line, "cyan")
-    return Text(line, "red" if line.lstrip().startswith(("E ", "Check ")) else "default")
-
-
-def logs(detail: Detail) -> list[RenderableType]:
-    """The last lines of its forks."""
-    if not detail.logs:
-        return [Text("its sandbox does not live: there are no logs of forks now", "dim")]
-    return [
-        Text(f"{clock(at)}  ", "dim").append(f"{one_line(service)}  ", "cyan").append(clean(line), "default")
-        for at, service, line in detail.logs
-    ]

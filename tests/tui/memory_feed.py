@@ -10,7 +10,7 @@ from sandbox.hops import Lost
 from sandbox.seen import Seen, SeenExchange, SeenHop
 from tasks.errors import SpurlineError
 from tasks.events import Event, EventKind
-from tui.feed import Agent, Check, Detail, Links, News, Record, Run, Said, Snapshot, Verdict
+from tui.feed import Agent, Check, Detail, Links, Living, News, Record, Run, Said, Snapshot, Verdict
 
 BEGAN = 1_700_000_000.0
 STATES = (
@@ -237,6 +237,9 @@ def detailed(ticket: str, events: Sequence[Event] = ()) -> Detail:
     )
     logs = ((BEGAN + 5, "users", "listening on 8080"),)
     facts = (("branch", f"spurline/run/{ticket}"),)
+    living = Living(
+        "failed-00-1a2b3c", "http://127.0.0.1:4711", BEGAN + 700, (("users", 2, True), ("orders", 1, False))
+    )
     record = Record(
         path="/shop/.spurline/runs/r/t/record.json",
         command="spurline verify /shop/.spurline/runs/r/t/record.json",
@@ -247,4 +250,4 @@ def detailed(ticket: str, events: Sequence[Event] = ()) -> Detail:
         forks=(("users", 2, 56),),
         checks=(("an order is charged", "fail", "pass, pass", "5d327aaad9b27a6f0000"),),
     )
-    return Detail(ticket, facts, tuple(events), said, verdict, record, diff, logs)
+    return Detail(ticket, facts, tuple(events), said, verdict, record, diff, logs, living)

@@ -12,13 +12,14 @@ import pytest
 from textual.pilot import Pilot
 
 from sandbox.seen import Seen, SeenExchange, SeenHop
-from tests.tui.memory_feed import FAILING, REFUSED, MemoryFeed, detailed, fleet_feed
+from tests.tui.memory_feed import BEGAN, FAILING, REFUSED, MemoryFeed, detailed, fleet_feed
 from tests.tui.screens import seen, until, until_seen
 from tui.agent_screen import AgentScreen
 from tui.agents import AgentList
 from tui.app import SpurlineApp
 from tui.exchange_screen import ExchangeScreen
-from tui.feed import Agent, Check, Detail, Record, Verdict
+from tui.feed import Agent, Check, Detail, Record, Said, Verdict
+from tui.reading import Reading
 
 TICKET = "failed-00"
 
@@ -176,3 +177,109 @@ async def test_a_record_of_another_commit_is_told_apart() -> None:
 async def test_where_there_is_no_record_that_is_said() -> None:
     async with opened("6", Detail(TICKET, (), ())) as (_, pilot, _):
         await until_seen(pilot, "there is no record here")
+
+
+async def test_checks_are_told_apart_at_a_glance_and_what_failed_is_open_below() -> None:
+    check = Check("an order", True, "fail", "pass", "got 404", "", flaky=True)
+    broken = Check("suite", False, "pass", "unjudged", "", "no answer", asked="pytest -q")
+    async with opened("4", judged(check, broken)) as (_, pilot, _):
+        text = await until_seen(pilot, "got 404", "no answer", "pytest -q")
+        rows = [" ".join(line.split()) for line in text.splitlines()]
+        assert "✗ fail ✓ pass ~ flaky an order the ticket's" in rows
+        assert "✓ pass ? unjudged suite the repository's" in rows
+
+
+async def test_logs_of_a_sandbox_that_lives_are_followed() -> None:
+    feed = fleet_feed(state="running")
+    detail = replace(detailed(TICKET), ticket="generating-00")
+    lines = tuple((BEGAN + n, "users", f"line {n}") for n in range(100))
+    async with opened("7", replace(detail, logs=lines), feed=feed) as (app, pilot, _):
+        await until_seen(pilot, "users  line 99")
+        feed.details = {detail.ticket: replace(detail, logs=(*lines[1:], (BEGAN + 200, "users", "line 100")))}
+        await until_seen(pilot, "users  line 100")
+        # Who reads in the middle stays there, until he asks for the end.
+        await pilot.press("home")
+        text = await until_seen(pilot, "sandbox  failed-00-1a2b3c", "preview  http://127.0.0.1:4711")
+        assert "users g2, orders g1 (dead)" in text
+        feed.details = {detail.ticket: replace(detail, logs=(*lines[2:], (BEGAN + 201, "users", "line 101")))}
+        screen = app.screen
+        assert isinstance(screen, AgentScreen)
+        await until(pilot, lambda: "line 101" in str(screen._details["logs"].logs))
+        assert "line 101" not in seen(app)
+        await pilot.press("f")
+        await until_seen(pilot, "users  line 101")
+
+
+async def test_logs_of_a_sandbox_that_is_gone_are_what_the_evidence_kept() -> None:
+    evidence = (
+        "Check 'a' does not pass.\n  asked:    x\n\nLog of your fork of users:\n    Traceback\n    KeyError: 7\n\nend"
+    )
+    detail = judged(evidence=evidence)
+    async with opened("7", detail) as (_, pilot, _):
+        text = await until_seen(pilot, "its sandbox does not live", "Log of your fork of users:", "KeyError: 7")
+        assert "asked" not in text
+
+
+def conversation(count: int, *, lines: int = 40) -> Detail:
+    said = [Said(BEGAN, "ticket", "Mend it")]
+    for n in range(count):
+        said.append(Said(BEGAN + n, "tool", f"command: look {n}", "bash"))
+        said.append(Said(BEGAN + n, "result", "\n".join(f"line {line} of {n}" for line in range(lines))))
+    return Detail("generating-00", (), (), tuple(said))
+
+
+async def test_long_results_are_folded_until_they_are_asked_for() -> None:
+    async with opened("2", conversation(1)) as (app, pilot, _):
+        text = await until_seen(pilot, "line 7 of 0", "… 32 more lines (z)")
+        assert "line 8 of 0" not in text
+        await pilot.press("z", "end")
+        await until_seen(pilot, "line 39 of 0")
+        await pilot.press("z")
+        await until(pilot, lambda: "line 39 of 0" not in seen(app))
+
+
+async def test_a_conversation_is_searched_as_it_is_typed() -> None:
+    async with opened("2", conversation(60)) as (app, pilot, _):
+        await until_seen(pilot, "line 7 of 59")
+        await pilot.press("slash", *"LOOK 4")
+        # 4, and 40 to 49.
+        await until_seen(pilot, "1 of 11", "command: look 4")
+        await pilot.press("enter", "down")
+        await until_seen(pilot, "3 of 11", "command: look 41")
+        await pilot.press("up", "up", "up")
+        await until_seen(pilot, "11 of 11", "command: look 49")
+        await pilot.press(*"x y")
+        await until_seen(pilot, "0 of 0")
+        await pilot.press("escape")
+        await until(pilot, lambda: "0 of 0" not in seen(app))
+        assert isinstance(app.screen, AgentScreen)
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, AgentScreen))
+
+
+async def test_a_conversation_goes_on_at_its_end_only() -> None:
+    feed = fleet_feed(state="running")
+    detail = conversation(150)
+    async with opened("2", replace(detail, said=detail.said[-300:]), feed=feed) as (app, pilot, _):
+        await until_seen(pilot, "line 7 of 149")
+        log = app.screen.query_one(Reading).log_
+        before = len(log.lines)
+        more = (*detail.said, Said(BEGAN + 500, "agent", "now I see"))
+        feed.details = {detail.ticket: replace(detail, said=more[-300:])}
+        await until_seen(pilot, "now I see")
+        # What stood there was not rendered again.
+        assert len(log.lines) == before + 3
+
+
+async def test_a_long_conversation_lets_keys_through_while_it_is_written() -> None:
+    said = tuple(Said(BEGAN + n, "agent", "\n".join(["word " * 20] * 60)) for n in range(300))
+    async with opened("2", Detail("generating-00", (), (), said)) as (app, pilot, _):
+        screen = app.screen
+        assert isinstance(screen, AgentScreen)
+        reading = screen.query_one(Reading)
+        await until(pilot, lambda: 0 < reading._written < 300)
+        await pilot.press("1")
+        await until_seen(pilot, "it has not begun")
+        await pilot.press("2")
+        await until(pilot, lambda: reading._written == 300)
+        await until_seen(pilot, "word word")

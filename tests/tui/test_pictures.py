@@ -86,14 +86,12 @@ async def test_every_look_can_be_read(theme: str) -> None:
 async def test_without_colour_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     with_colour = SpurlineApp(fleet_feed())
     async with with_colour.run_test(size=(100, 30)) as pilot:
-        await until_seen(pilot, "needs-human-00")
-        await pilot.pause()
+        await until_seen(pilot, "needs-human-00", "? Help")
         expected = seen(with_colour)
     monkeypatch.setenv("NO_COLOR", "1")
     without = SpurlineApp(fleet_feed())
     async with without.run_test(size=(100, 30)) as pilot:
-        await until_seen(pilot, "needs-human-00")
-        await pilot.pause()
+        await until_seen(pilot, "needs-human-00", "? Help")
         assert seen(without) == expected
 
 
