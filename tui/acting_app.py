@@ -32,9 +32,8 @@ from tui.writing import Writing
 class ActingApp(App[None]):
     """What is shown, and which agents are chosen, the rest of the screen tells."""
 
-    def __init__(self, feed: Feed) -> None:
-        super().__init__()
-        self.feed = feed
+    feed: Feed
+    """There as soon as anything is shown."""
 
     @property
     def view(self) -> View | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar, Final, cast
@@ -51,10 +51,12 @@ class SpurlineApp(ActingApp):
         Binding("right_square_bracket", "speed(1)", "Faster", show=False),
     ]
 
-    def __init__(self, feed: Feed, *, at: float | None = None) -> None:
+    def __init__(self, feed: Feed | Awaitable[Feed], *, at: float | None = None) -> None:
         """`at`: begin with a replay that stands at this moment, in seconds since the epoch."""
-        super().__init__(feed)
-        self._at = at
+        super().__init__()
+        self._coming, self._at = feed, at
+        self.no_feed: SpurlineError | None = None
+        """Why there is none: the screen has left then."""
         self._fleet = Fleet()
         self._view: View | None = None
         self._player: Player | None = None
@@ -87,6 +89,12 @@ class SpurlineApp(ActingApp):
         self.run_worker(self._watch(), name="watch")
 
     async def _watch(self) -> None:
+        try:
+            self.feed = await self._coming if isinstance(self._coming, Awaitable) else self._coming
+        except SpurlineError as error:
+            self.no_feed = error
+            self.exit()
+            return
         while True:
             await self.look()
             if self._at is not None and self._view is not None:

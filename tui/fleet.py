@@ -79,6 +79,10 @@ def fleet_of(snapshot: Snapshot) -> Fleet:
     agents = {}
     for ticket, agent in begun.items():
         last = told.agents[ticket]
+        if last is agent and not (agent.began or agent.ended):
+            # It has not begun, and nothing is to be told of it; in a long backlog most are so.
+            agents[ticket] = agent
+            continue
         fresh = last.state == agent.state
         since = last.since if fresh and last.since else agent.ended or agent.began
         doing = last.doing if fresh and not is_final(agent.state) else ""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+from collections.abc import Awaitable
 from typing import Final
 
 from tui.app import SpurlineApp
@@ -15,10 +16,11 @@ INTERRUPTED: Final = 130
 """The exit code of who was terminated."""
 
 
-async def run_screen(feed: Feed, *, at: float | None = None) -> int:
-    """Show the run until the user leaves; the exit code. Terminated, it leaves the terminal as it was."""
-    spare_the_imported()
-    app = SpurlineApp(feed, at=at)
+async def run_screen(feed: Feed | Awaitable[Feed], *, at: float | None = None) -> int:
+    """Show the run until the user leaves; the exit code. Terminated, it leaves the terminal as it was.
+
+    A feed that is still to come is waited for on the screen; what goes wrong with that is raised when it is gone."""
+    app = SpurlineApp(_spared(feed), at=at)
     if app.console.color_system == "standard" and "TEXTUAL_THEME" not in os.environ:
         # Sixteen colours are better the terminal's own than the nearest ones to a theme's.
         app.theme = "ansi-dark"
@@ -26,11 +28,19 @@ async def run_screen(feed: Feed, *, at: float | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, lambda: app.exit(return_code=INTERRUPTED))
     await app.run_async()
+    if app.refused is not None:
+        raise app.refused
     return app.return_code or 0
 
 
+async def _spared(feed: Feed | Awaitable[Feed]) -> Feed:
+    found = await feed if isinstance(feed, Awaitable) else feed
+    spare_the_imported()
+    return found
+
+
 def spare_the_imported() -> None:
-    """Keep modules out of the garbage collector from here on: looking through all of them takes it some 40 ms, in which
+    """Keep what is there by now out of the garbage collector: looking through all modules takes it some 40 ms, in which
     no key is heard."""
-    gc.collect()
     gc.freeze()
+    gc.enable()

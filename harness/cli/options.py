@@ -9,7 +9,6 @@ import typer
 from harness.cli import completion
 from harness.cli.place import Place
 from tasks.errors import UsageError
-from tasks.ticket import safe_id, seconds
 
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON, one object a line.")]
 SandboxName = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.sandboxes)]
@@ -33,6 +32,8 @@ def place_of(ctx: typer.Context) -> Place:
 
 def duration(text: str, option: str) -> float:
     """`30m`, `20s`, `1h` or a bare number of seconds, in seconds. UsageError names the option."""
+    from tasks.ticket import seconds
+
     try:
         value = float(text) if text.replace(".", "", 1).isdigit() else seconds(text)
     except ValueError as error:
@@ -45,6 +46,8 @@ def duration(text: str, option: str) -> float:
 
 def sandbox_name(name: str) -> str:
     """`name` if it can name a sandbox. UsageError where it cannot."""
+    from tasks.ticket import safe_id
+
     try:
         return safe_id(name)
     except ValueError as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -15,10 +17,10 @@ from harness.cli.documents import clock
 from harness.cli.interrupts import complete
 from harness.cli.options import RunId, place_of
 from harness.cli.output import Output
-from harness.settings import Project
 from tasks.errors import SpurlineError
 
 if TYPE_CHECKING:
+    from harness.cli.place import Place
     from tui.feed import Feed, Run
     from tui.fleet import Fleet
 
@@ -44,23 +46,36 @@ def tui(
     It only reads: to end it does nothing to the run. On a terminal that cannot do more, and where stdout is none, it
     is --plain.
     """
-    project, out = place_of(ctx).project(), Output()
+    place, out = place_of(ctx), Output()
     simple = plain or not out.terminal or not sys.stdin.isatty() or os.environ.get("TERM", "dumb") == "dumb"
-    raise typer.Exit(complete(_show(project, run, at, out, simple=simple)))
+    raise typer.Exit(complete(_show(place, run, at, out, simple=simple)))
 
 
-async def _show(project: Project, name: str, at: str | None, out: Output, *, simple: bool) -> int:
-    from harness.runtime.feed import opened_feed
-
-    async with opened_feed(project, name) as feed:
+async def _show(place: Place, name: str, at: str | None, out: Output, *, simple: bool) -> int:
+    async with AsyncExitStack() as stack:
         if simple:
-            await tell(feed, out, at)
+            await tell(await _opened(place, name, stack), out, at)
             return 0
-        from tui.replay import moment_of
+        # Until the screen stands nothing is collected: half of what is imported would be looked through for nothing.
+        gc.disable()
         from tui.terminal import run_screen
 
-        moment = moment_of(at, (await feed.snapshot()).run.began) if at is not None else None
+        if at is None:
+            # The screen is there before the store is: that one takes longer to import than anything else.
+            return await run_screen(_opened(place, name, stack))
+        from tui.replay import moment_of
+
+        feed = await _opened(place, name, stack)
+        moment = moment_of(at, (await feed.snapshot()).run.began)
         return await run_screen(feed, at=moment)
+
+
+async def _opened(place: Place, name: str, stack: AsyncExitStack) -> Feed:
+    """The feed of the run, until the stack is unwound. Its parts are imported in a thread, as they are many."""
+    project = await asyncio.to_thread(place.project)
+    from harness.runtime.feed import opened_feed
+
+    return await stack.enter_async_context(opened_feed(project, name))
 
 
 async def tell(feed: Feed, out: Output, at: str | None = None) -> None:

@@ -6,6 +6,7 @@ before, and passes over what is known.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from harness.store.database import Database
-    from harness.store.tables import AgentRow, RunRow
+    from harness.store.tables import RunRow
 
 _PATIENCE_S: Final = 1.0
 """A screen says that the database is gone; it does not wait for it in silence."""
@@ -47,19 +48,41 @@ STORY: Final = (
 )
 """The kinds of events from which a fleet can be made."""
 
+_OF_AGENTS: Final = (
+    "ticket",
+    "title",
+    "state",
+    "reason",
+    "wish",
+    "attempt",
+    "iterations",
+    "cost_usd",
+    "model_calls",
+    "started_at",
+    "ended_at",
+)
+"""What a snapshot reads of each agent's row."""
+
 Numbered = tuple[int, Event]
 
 
 @asynccontextmanager
 async def opened_feed(project: Project, name: str) -> AsyncIterator[StoreFeed]:
     """The feed of the run that `name` means (see `Runs.find`). Raises UsageError, StoreError."""
-    from harness.runtime.connections import store_place
-    from harness.store.database import Database
-    from harness.store.runs import Runs
+    # In a thread: what the store needs takes longer to import than a screen may stand still.
+    async with await asyncio.to_thread(_opened, project) as database:
+        from harness.store.runs import Runs
 
-    async with Database(store_place(project, "spurline.db"), patience_s=_PATIENCE_S) as database:
         row = await Runs(database).find(name)
         yield StoreFeed(project, database, row.id)
+
+
+def _opened(project: Project) -> Database:
+    from harness.runtime.connections import store_place
+    from harness.store import claims, runs  # noqa: F401 - what is imported here need not be on the loop
+    from harness.store.database import Database
+
+    return Database(store_place(project, "spurline.db"), patience_s=_PATIENCE_S)
 
 
 class StoreFeed:
@@ -192,15 +215,16 @@ class StoreFeed:
         numbers = self._known.union(seq for seq, _ in found)
         self._known = frozenset(seq for seq in numbers if seq > self._last - _OVERLAP)
 
-    def _all(
-        self, session: Session
-    ) -> tuple[RunRow, Sequence[AgentRow], dict[str, str], dict[str, int], list[Numbered]]:
+    def _all(self, session: Session) -> tuple[RunRow, Sequence[Any], dict[str, str], dict[str, int], list[Numbered]]:
         from sqlmodel import col, select
 
         from harness.store.tables import AgentRow, EventRow, VerdictRow
 
         row = self._row(session)
-        agents = session.exec(select(AgentRow).where(AgentRow.run == self.run).order_by(col(AgentRow.place))).all()
+        # As rows of the session, ten thousand tickets would take it a quarter of a second more.
+        columns = [getattr(AgentRow, name) for name in _OF_AGENTS]
+        query = select(*columns).where(AgentRow.run == self.run).order_by(col(AgentRow.place))
+        agents = session.exec(query).all()
         pairs = select(VerdictRow.ticket, VerdictRow.conclusion).where(VerdictRow.run == self.run)
         verdicts = dict(session.exec(pairs.order_by(col(VerdictRow.at))).all())
         said = select(EventRow.data).where(EventRow.run == self.run, EventRow.kind == "run.limits")
@@ -235,7 +259,7 @@ def _events(session: Session, run: str, *, after: int = 0, newest: int | None = 
     return [(seq, Event(cast(EventKind, kind), run, of, _mapping(data), at)) for seq, kind, of, data, at in rows]
 
 
-def _agent(row: AgentRow, verdict: str) -> Agent:
+def _agent(row: Any, verdict: str) -> Agent:
     return Agent(
         ticket=row.ticket,
         title=row.title,
