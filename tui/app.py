@@ -174,7 +174,7 @@ class SpurlineApp(ActingApp):
     def action_outside(self, way: Way) -> None:
         """Leave the screen for something of the agent that is looked at."""
         if isinstance(self.screen, FleetScreen | AgentScreen) and (ticket := cast(Choosing, self.screen).current):
-            self.run_worker(leave(self, self._feed, ticket, way), name="outside")
+            self.run_worker(leave(self, self.feed, ticket, way), name="outside")
 
     async def action_replay(self) -> None:
         """Play the run again, from its beginning; or go back to now."""

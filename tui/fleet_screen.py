@@ -79,6 +79,7 @@ FleetScreen {
         super().__init__()
         self._view: View | None = None
         self._shown, self._order, self._filter = "all", "attention", ""
+        self._lines: dict[str, Text] = {}
 
     def compose(self) -> ComposeResult:
         yield Static("reading the run …", id="head", classes="line", markup=False)
@@ -136,7 +137,10 @@ FleetScreen {
         self._line("#head", Text(why, no_wrap=True, overflow="ellipsis"))
 
     def _line(self, which: str, text: Text) -> None:
-        self.query_one(which, Static).update(text)
+        # What says the same is not laid out and painted anew.
+        if self._lines.get(which) != text:
+            self._lines[which] = text
+            self.query_one(which, Static).update(text)
 
     def _again(self) -> None:
         if self._view is not None:

@@ -14,6 +14,9 @@ from tui.feed import Feed
 
 INTERRUPTED: Final = 130
 """The exit code of who was terminated."""
+SERVED: Final = "TEXTUAL_DRIVER"
+"""The variable that is set where a browser is the screen's terminal."""
+_PARENT_PERIOD_S: Final = 1.0
 
 
 async def run_screen(feed: Feed | Awaitable[Feed], *, at: float | None = None) -> int:
@@ -27,10 +30,20 @@ async def run_screen(feed: Feed | Awaitable[Feed], *, at: float | None = None) -
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, lambda: app.exit(return_code=INTERRUPTED))
+    if os.environ.get(SERVED):
+        _leave_with(os.getppid(), app)
     await app.run_async()
-    if app.refused is not None:
-        raise app.refused
+    if app.no_feed is not None:
+        raise app.no_feed
     return app.return_code or 0
+
+
+def _leave_with(parent: int, app: SpurlineApp) -> None:
+    """Leave when the process that serves this screen to a browser is gone: no closed window and no signal tells."""
+    if os.getppid() != parent:
+        app.exit(return_code=INTERRUPTED)
+    else:
+        asyncio.get_running_loop().call_later(_PARENT_PERIOD_S, _leave_with, parent, app)
 
 
 async def _spared(feed: Feed | Awaitable[Feed]) -> Feed:

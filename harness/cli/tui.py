@@ -17,7 +17,7 @@ from harness.cli.documents import clock
 from harness.cli.interrupts import complete
 from harness.cli.options import RunId, place_of
 from harness.cli.output import Output
-from tasks.errors import SpurlineError
+from tasks.errors import SpurlineError, UsageError
 
 if TYPE_CHECKING:
     from harness.cli.place import Place
@@ -40,6 +40,15 @@ def tui(
         str | None,
         typer.Option("--at", metavar="TIME", help="Play the run again, from 14:05:30, +90 (seconds) or a date on."),
     ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="In browsers: prints a URL, and goes on until Ctrl-C.")
+    ] = False,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="With --serve: where to listen, if not on loopback.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="With --serve: the port, if not one that is free.")
+    ] = None,
 ) -> None:
     """Show a run, live or finished: every agent at a glance, each of them in full, and what can be done about it.
 
@@ -47,8 +56,23 @@ def tui(
     is --plain.
     """
     place, out = place_of(ctx), Output()
-    simple = plain or not out.terminal or not sys.stdin.isatty() or os.environ.get("TERM", "dumb") == "dumb"
+    if serve:
+        if plain:
+            raise UsageError("--plain and --serve are two ways to see it", hint="give one of them")
+        from harness.cli import serving
+
+        raise typer.Exit(complete(serving.serve(place, run, at, out, host=host or serving.HOST, port=port or 0)))
+    if host is not None or port is not None:
+        raise UsageError("--host and --port are for --serve", hint="`spurline tui --serve --port 8080`, for one")
+    simple = plain or not _drawable(out)
     raise typer.Exit(complete(_show(place, run, at, out, simple=simple)))
+
+
+def _drawable(out: Output) -> bool:
+    """Whether there is something to draw on: a terminal that can do it, or, in a process of --serve, a browser."""
+    if os.environ.get("TEXTUAL_DRIVER"):
+        return True
+    return out.terminal and sys.stdin.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 async def _show(place: Place, name: str, at: str | None, out: Output, *, simple: bool) -> int:

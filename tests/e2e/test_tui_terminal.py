@@ -8,7 +8,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,45 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Spurline, environment
-from tests.processes import end
+from tests.e2e.worker import RUN, SETTINGS, at_work
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
 
-SETTINGS = "project: shop\nbaseline: {entry: web, services: {web: {command: [a]}}}\n"
-RUN = "20260101-000000-abcd"
 PATIENCE_S = 60.0
-# A worker as the store knows one: it has a claim, and something happens four times a second until it is killed.
-WORKER = """
-import asyncio, json, sys, time
-from pathlib import Path
-from harness.store.claims import Claims
-from harness.store.database import Database
-from harness.store.journal import StoreJournal
-from harness.store.runs import Runs
-from harness.store.tables import RunRow
-from tasks.ticket import Ticket
-
-async def main(place, run):
-    async with Database(Path(place)) as database:
-        row = RunRow(id=run, project="shop", base="0" * 40, state="running", settings_digest="", spurline="0",
-                     settings=json.dumps({"limits": {"agents": 2}}), tickets=4, started_at=time.time())
-        names = ("users", "orders", "points", "mail")
-        await Runs(database).begin(row, [Ticket(id=one, title=f"Mend {one}") for one in names])
-        claims = Claims(database, run)
-        await claims.begin()
-        journal = StoreJournal(database, run)
-        for ticket in ("users", "orders"):
-            await journal.move(ticket, "preparing")
-            await journal.move(ticket, "generating", data={"iterations": 1})
-        await journal.move("points", "preparing")
-        await journal.move("points", "needs_human", "which currency is meant?")
-        print("ready", flush=True)
-        for number in range(10_000):
-            journal.emit("agent.activity", "users", {"doing": f"step {number}"})
-            await asyncio.sleep(0.25)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
 
 
 @dataclass(frozen=True)
@@ -94,18 +59,8 @@ def root(make_repo: MakeRepo) -> Path:
 
 @pytest.fixture
 def worker(root: Path) -> Iterator[subprocess.Popen[str]]:
-    (root / ".spurline").mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(root / ".spurline" / "spurline.db"), RUN],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with at_work(root) as process:
         yield process
-        end(process)
 
 
 @pytest.fixture

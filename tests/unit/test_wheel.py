@@ -40,6 +40,8 @@ def test_top_level_names(names: set[str]) -> None:
         "harness/store/migrations/versions/0001_first.py",
         "sandbox/router/normaliser.lua",
         "sandbox/local/watchdog.py",
+        "tui/served.html",
+        "tui/served.js",
         "tasks/bundled/shop/spurline.yaml",
         "tasks/bundled/shop/tickets/users-v2.md",
         "tasks/bundled/shop/recordings/users-v2.yaml",
