@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 AGENTS ?=
 
-.PHONY: demo test check lint types imports tests chaos lock bench clean help
+.PHONY: demo test check lint types imports tests chaos lock bench pictures clean help
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -50,6 +50,9 @@ bench: $(STAMP)  ## Run the benchmarks; raw numbers go to benchmarks/results
 lock: $(STAMP)  ## Resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 \
 		--all-extras --group dev --output-file requirements.lock pyproject.toml
+
+pictures: $(STAMP)  ## Take the pictures of the README anew, of real runs; needs tmux
+	@for file in docs/pictures/take*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:  ## Remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

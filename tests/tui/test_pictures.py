@@ -1,4 +1,4 @@
-"""Pictures of the screen as text, at three sizes, and its colours in both themes.
+"""Pictures of the screen at three sizes: as text, in which a change is read, and as SVG in both themes, for colours.
 
 `UPDATE_PICTURES=1 python -m pytest tests/tui/test_pictures.py` takes them anew; look at them before you keep them.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from textual.color import Color
 
+from tests.tui.drawing import drawing
 from tests.tui.memory_feed import detailed, fleet_feed, happened
 from tests.tui.screens import seen, until, until_seen
 from tui.agents import AgentList
@@ -20,6 +21,7 @@ from tui.signs import STYLES
 
 PICTURES = Path(__file__).parent / "pictures"
 SIZES = ((80, 24), (132, 40), (40, 12))
+THEMES = ("dark", "light")
 _READABLE = 3.0
 """The contrast that WCAG asks of large text and of signs."""
 
@@ -30,9 +32,10 @@ def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", ["fleet", "agent", "confirm", "hops", "exchange"])
-async def test_it_looks_as_it_did(name: str, size: tuple[int, int]) -> None:
+async def test_it_looks_as_it_did(name: str, size: tuple[int, int], theme: str) -> None:
     feed = fleet_feed(3)
     events = [
         happened("agent.state", "failed-00", 1, state="preparing"),
@@ -44,6 +47,7 @@ async def test_it_looks_as_it_did(name: str, size: tuple[int, int]) -> None:
     app = SpurlineApp(feed)
     async with app.run_test(size=size) as pilot:
         await until_seen(pilot, "needs-human-00")
+        app.theme = f"textual-{theme}"
         rows = app.screen.query_one(AgentList)
         if name == "agent":
             rows.point("failed-00")
@@ -60,13 +64,14 @@ async def test_it_looks_as_it_did(name: str, size: tuple[int, int]) -> None:
             rows.point("failed-00")
             await pilot.press("space", "space", "R")
             await until_seen(pilot, "Yes (y)")
-        picture = PICTURES / f"{name}-{size[0]}x{size[1]}.txt"
+        words = PICTURES / f"{name}-{size[0]}x{size[1]}.txt"
+        colours = PICTURES / f"{name}-{size[0]}x{size[1]}-{theme}.svg"
         if os.environ.get("UPDATE_PICTURES"):
             await pilot.pause(1)
-            picture.parent.mkdir(exist_ok=True)
-            picture.write_text(seen(app) + "\n")
-        expected = picture.read_text()
-        await until(pilot, lambda: seen(app) + "\n" == expected)
+            words.write_text(seen(app) + "\n")
+            colours.write_text(drawing(app))
+        expected = words.read_text(), colours.read_text()
+        await until(pilot, lambda: (seen(app) + "\n", drawing(app)) == expected)
 
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
