@@ -6,6 +6,7 @@ It holds nothing of the run's: it may end, or be killed, at any moment.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
@@ -197,6 +198,9 @@ class SpurlineApp(ActingApp):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The keys of a replay are others' while nothing is played."""
+        if action == "suspend_process":
+            # A part of another's job is not stopped alone: that one would wait, and the terminal with it.
+            return os.getpgrp() == os.getpid()
         if action in ("play", "seek", "speed"):
             typing = isinstance(self.focused, Input)
             return self._player is not None and isinstance(self.screen, FleetScreen) and not typing

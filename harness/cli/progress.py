@@ -50,15 +50,25 @@ class Progress:
         self._out = out
         self._now = now
         self._live: Live | None = None
-        self._broken = False
+        self._broken, self._hidden = False, False
 
     def __enter__(self) -> Self:
-        # JSON lines on the same terminal would be drawn over.
-        if self._out.narrates_on_terminal and not self._out.json:
-            self._live = self._open_view()
+        self.show()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.hide()
+
+    def show(self) -> None:
+        """Draw, where there is something to draw on."""
+        self._hidden = False
+        # JSON lines on the same terminal would be drawn over.
+        if self._out.narrates_on_terminal and not self._out.json:
+            self._live = self._open_view()
+
+    def hide(self) -> None:
+        """Draw and say nothing until it is to be shown again: something else has the terminal."""
+        self._hidden = True
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -69,7 +79,7 @@ class Progress:
             return
         try:
             self.board = self.board.fold(event)
-            if self._live is None and (line := log_line(event)) is not None:
+            if self._live is None and not self._hidden and (line := log_line(event)) is not None:
                 self._out.note(f"{clock(event.at or self._now())}  {line}")
         # A boundary: what cannot be shown must not end what is shown.
         except Exception as error:

@@ -39,6 +39,10 @@ def run(
         Path | None,
         typer.Option("--record", metavar="DIR", help="Write what the agents did as recordings, for a rehearsal."),
     ] = None,
+    tui: Annotated[
+        bool,
+        typer.Option("--tui", help="Show the screen meanwhile, in a process of its own, where there is a terminal."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Work the backlog in the closed loop: each ticket ends verified with proof, or honestly not.
@@ -54,29 +58,42 @@ def run(
         prepare_folder(record)
     options = RunOptions(tickets=tuple(ticket or ()), agents=agents, copies=copies, rev=rev, record=record)
     drain = asyncio.Event()
-    raise typer.Exit(complete(work(project, options, Output(json=json), drain), drain))
+    raise typer.Exit(complete(work(project, options, Output(json=json), drain, tui=tui), drain))
 
 
-async def work(project: Project, options: RunOptions, out: Output, drain: asyncio.Event) -> int:
+async def work(project: Project, options: RunOptions, out: Output, drain: asyncio.Event, *, tui: bool = False) -> int:
     """Run the backlog with live progress; the exit code."""
     from harness.runtime import run_backlog
 
-    return await watched(lambda console: run_backlog(project, options, console), out, drain)
+    return await watched(lambda console: run_backlog(project, options, console), project, out, drain, tui=tui)
 
 
-async def watched(working: Callable[[Console], Awaitable[RunResult]], out: Output, drain: asyncio.Event) -> int:
-    """Show live progress of what works on a run, then how it ended; the exit code."""
+async def watched(
+    working: Callable[[Console], Awaitable[RunResult]],
+    project: Project,
+    out: Output,
+    drain: asyncio.Event,
+    *,
+    tui: bool = False,
+) -> int:
+    """Show live progress of what works on a run, or (`tui`) the screen, then how it ended; the exit code."""
+    from harness.cli.beside import Beside
     from harness.cli.progress import Progress
     from harness.runtime import Console
 
     with Progress(out) as progress:
+        screen = Beside(out, project.root, progress, wanted=tui)
 
         def listen(event: Any) -> None:
             progress.feed(event)
+            screen.heed(event)
             if out.json:
                 out.object(event.to_json())
 
-        result = await working(Console(listen, out.note, drain))
+        try:
+            result = await working(Console(listen, screen.narrate, drain))
+        finally:
+            await screen.end()
     _show(result, out)
     return result.exit_code
 

@@ -138,6 +138,7 @@ async def _resume(
         lambda console: resume_run(
             project, row.id, console, tickets=tickets, agents=agents, accept_changes=accept_changes
         ),
+        project,
         out,
         drain,
     )

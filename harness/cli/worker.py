@@ -36,4 +36,4 @@ async def _work(project: Project, run: str, agents: int | None, out: Output, dra
     from harness.cli.run import watched
     from harness.runtime import join_run
 
-    return await watched(lambda console: join_run(project, run, console, agents=agents), out, drain)
+    return await watched(lambda console: join_run(project, run, console, agents=agents), project, out, drain)

@@ -4,52 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Spurline, environment
+from tests.e2e.conftest import Spurline
+from tests.e2e.tmux import Terminal, opened_terminal
 from tests.e2e.worker import RUN, SETTINGS, at_work
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
-
-PATIENCE_S = 60.0
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """A terminal of tmux with a shell in it, on a server of its own."""
-
-    server: str
-
-    def tmux(self, *arguments: str) -> str:
-        return subprocess.run(
-            ["tmux", "-L", self.server, *arguments], check=True, capture_output=True, text=True
-        ).stdout
-
-    def keys(self, *keys: str) -> None:
-        self.tmux("send-keys", "-t", "screen", *keys)
-
-    def text(self) -> str:
-        return self.tmux("capture-pane", "-p", "-t", "screen")
-
-    def until(self, *words: str, without: str | None = None) -> str:
-        """Wait until all `words` stand there, and `without` does not; what stands there then."""
-        deadline = time.monotonic() + PATIENCE_S
-        text = ""
-        while time.monotonic() < deadline:
-            text = self.text()
-            if all(word in text for word in words) and (without is None or without not in text):
-                return text
-            time.sleep(0.1)
-        raise AssertionError(f"{words} never came; what stands there is\n{text}")
 
 
 @pytest.fixture
@@ -65,36 +31,8 @@ def worker(root: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def terminal(root: Path, script: Path) -> Iterator[Terminal]:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed")
-    found = Terminal(f"spurline-{secrets.token_hex(4)}")
-    env = {**environment(), "PATH": f"{script.parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
-    subprocess.run(
-        [
-            "tmux",
-            "-L",
-            found.server,
-            "-f",
-            os.devnull,
-            "new-session",
-            "-d",
-            "-s",
-            "screen",
-            "-x",
-            "100",
-            "-y",
-            "24",
-            "-c",
-            str(root),
-            "sh",
-        ],
-        check=True,
-        env=env,
-    )
-    try:
+    with opened_terminal(root, script) as found:
         yield found
-    finally:
-        found.tmux("kill-server")
 
 
 def test_from_start_to_ctrl_c_through_every_size(terminal: Terminal, worker: subprocess.Popen[str]) -> None:
