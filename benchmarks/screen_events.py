@@ -114,6 +114,9 @@ class Hour:
         first, self.told = self.told, min(self.count, self.told + _AT_ONCE)
         return News(self._run, self._events(first, self.told))
 
+    async def services(self) -> Mapping[str, Sequence[str]]:
+        return {}
+
     async def story(self) -> tuple[Event, ...]:
         return self._events(0, self.count)
 

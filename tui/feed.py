@@ -240,6 +240,9 @@ class Feed(Protocol):
     async def news(self) -> News:
         """What happened since the last call, or the snapshot. Cheap enough for four times a second."""
 
+    async def services(self) -> Mapping[str, Sequence[str]]:
+        """The services that each ticket may change, by ticket; what is not known is left out."""
+
     async def story(self) -> tuple[Event, ...]:
         """All events from which a fleet can be made, oldest first."""
 

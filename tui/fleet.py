@@ -20,7 +20,7 @@ STALLED_S: Final = 120.0
 _LIMITED_S: Final = 60.0
 _RATE_S: Final = 300.0
 _TEXT: Final = 160
-_IDLE_STATES: Final = ("queued", "paused")
+IDLE_STATES: Final = ("queued", "paused")
 
 Told = Callable[[Event], str | None]
 """What an agent does by an event, in words; None where the event does not tell."""
@@ -150,7 +150,7 @@ def _in_state(agent: Agent, event: Event) -> Agent:
 
 def stalled(agent: Agent, now: float) -> bool:
     """Whether it should be at work and was not heard of for long. Who is queued or paused is idle, not stalled."""
-    return not is_final(agent.state) and agent.state not in _IDLE_STATES and now - agent.heard > STALLED_S
+    return not is_final(agent.state) and agent.state not in IDLE_STATES and now - agent.heard > STALLED_S
 
 
 def rank(agent: Agent, now: float) -> int:
@@ -211,7 +211,7 @@ def limiting(fleet: Fleet, run: Run, now: float) -> str:
     if fleet.held:
         return "; ".join(f"everything waits for the {by}: {why}" for by, why in fleet.held.items())
     said = []
-    working = sum(not is_final(one.state) and one.state not in _IDLE_STATES for one in fleet.agents.values())
+    working = sum(not is_final(one.state) and one.state not in IDLE_STATES for one in fleet.agents.values())
     queued = sum(one.state == "queued" for one in fleet.agents.values())
     slots = run.limits.get("agents")
     if slots and working >= slots and queued:

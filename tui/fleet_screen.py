@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar, Final, Protocol
 
 from rich.text import Text
@@ -10,6 +11,7 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
+from tasks.errors import SpurlineError
 from tui.acting import named
 from tui.agents import AgentList
 from tui.filtering import VIEWS, matching
@@ -65,6 +67,7 @@ FleetScreen {
         *ACTIONS,
         *WAYS,
         Binding("slash", "filter", "Filter", id="fleet.filter"),
+        Binding("f", "filters", "Filters", show=False, id="fleet.filters"),
         Binding("s", "order", "Sort", show=False, id="fleet.sort"),
         Binding("l", "app.limits", "Limits", show=False, id="act.limits"),
         Binding("B", "app.budgets", "Budgets of the run", show=False, id="act.run-budgets"),
@@ -75,8 +78,11 @@ FleetScreen {
         Binding("U", "app.act_all('resume')", "Let the whole run go on", show=False, id="act.resume-all"),
     ]
 
-    def __init__(self) -> None:
+    def __init__(self, look_up: Callable[[], Awaitable[Mapping[str, Sequence[str]]]]) -> None:
+        """`look_up`: the services that each ticket may change, asked for when a filter is about them."""
         super().__init__()
+        self._look_up, self._services = look_up, dict[str, Sequence[str]]()
+        self._looked_up = False
         self._view: View | None = None
         self._shown, self._order, self._filter = "all", "attention", ""
         self._lines: dict[str, Text] = {}
@@ -112,7 +118,7 @@ FleetScreen {
         self.query_one("#limits").display = bool(said)
         self._line("#totals", totals(fleet))
         self.query_one(FleetStrip).show(agents, now)
-        fits, typed = VIEWS[self._shown], matching(self._filter)
+        fits, typed = VIEWS[self._shown], matching(self._filter, self._services)
         found = [agent for agent in agents if fits(agent, now) and typed(agent, now)]
         self.query_one(AgentList).show(sorted(found, key=orders(now)[self._order]), now)
         self.query_one(Scrubber).show(view.player)
@@ -152,8 +158,34 @@ FleetScreen {
         # At once: what is typed next is meant for it.
         self.set_focus(box)
 
+    async def action_filters(self) -> None:
+        """Choose a filter by its name, or keep the one in force."""
+        from tui.filters_dialog import Filters
+        from tui.saved_filters import SavedFilters, filters_file
+
+        def chosen(text: str | None) -> None:
+            if text is not None:
+                self.query_one("#filter", Input).value = text
+
+        await self._learn_services()
+        services = sorted({one for some in self._services.values() for one in some})
+        self.app.push_screen(Filters(SavedFilters(filters_file()), self._filter, services), chosen)
+
+    async def _learn_services(self) -> None:
+        """Look them up, once; what is wrong with the tickets is said, and there are none then."""
+        if self._looked_up:
+            return
+        self._looked_up = True
+        try:
+            self._services = dict(await self._look_up())
+        except SpurlineError as error:
+            self.notify(error.message, title="services of the tickets", severity="warning", markup=False)
+        self._again()
+
     def on_input_changed(self, event: Input.Changed) -> None:
         self._filter = event.value.strip()
+        if "service:" in self._filter:
+            self.run_worker(self._learn_services())
         self._again()
 
     def on_input_submitted(self) -> None:

@@ -112,6 +112,14 @@ class StoreFeed:
         stale, self._revision = row.revision != self._revision, row.revision
         return News(await self._run(row), tuple(event for _, event in fresh), stale)
 
+    async def services(self) -> Mapping[str, Sequence[str]]:
+        backlog = await asyncio.to_thread(self._project.backlog)
+        known = {ticket.id: ticket.services for ticket in backlog}
+        tickets = await self._database.read(self._tickets)
+        # A copy may change what its original may.
+        found = {one: known.get(one) or known.get(one.rpartition(".")[0]) for one in tickets}
+        return {ticket: services for ticket, services in found.items() if services}
+
     async def story(self) -> tuple[Event, ...]:
         from harness.store.runs import Runs
 
@@ -234,6 +242,13 @@ class StoreFeed:
 
     def _since(self, session: Session) -> tuple[RunRow, list[Numbered]]:
         return self._row(session), _events(session, self.run, after=self._last - _OVERLAP)
+
+    def _tickets(self, session: Session) -> Sequence[str]:
+        from sqlmodel import select
+
+        from harness.store.tables import AgentRow
+
+        return session.exec(select(AgentRow.ticket).where(AgentRow.run == self.run)).all()
 
     def _row(self, session: Session) -> RunRow:
         from harness.store.tables import RunRow

@@ -65,6 +65,20 @@ def feed(database: Database, project: Project) -> StoreFeed:
     return StoreFeed(project, database, RUN)
 
 
+async def test_services_are_those_of_the_tickets_and_of_their_copies(
+    feed: StoreFeed, database: Database, project: Project
+) -> None:
+    for name, services in (("users", "web"), ("orders", ""), ("other", "web")):
+        (project.root / "tickets").mkdir(exist_ok=True)
+        head = f"id: {name}\ntitle: Mend it\nservices: [{services}]"
+        (project.root / "tickets" / f"{name}.md").write_text(f"---\n{head}\n---\nDo.\n")
+    copies = [Ticket(id="users.02", title="again")]
+    other = _run().model_copy(update={"id": "20260101-000001-abcd"})
+    await Runs(database).begin(other, copies)
+    assert await feed.services() == {"users": ("web",)}
+    assert await StoreFeed(project, database, other.id).services() == {"users.02": ("web",)}
+
+
 async def test_a_snapshot_and_its_news_are_all_that_happened(feed: StoreFeed, database: Database) -> None:
     journal = StoreJournal(database, RUN)
     await journal.move("users", "preparing")

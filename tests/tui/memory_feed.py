@@ -40,6 +40,8 @@ class MemoryFeed:
     """All that happened; what comes behind those already read is news."""
     details: Mapping[str, Detail] = field(default_factory=dict)
     linked: Mapping[str, Links] = field(default_factory=dict)
+    changeable: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The services that tickets may change."""
     failure: SpurlineError | None = None
     """What every question is answered with, where it is set."""
     asked: list[tuple[Any, ...]] = field(default_factory=list)
@@ -54,6 +56,10 @@ class MemoryFeed:
         self._check()
         fresh, self.read = tuple(self.events[self.read :]), len(self.events)
         return News(self.run, fresh)
+
+    async def services(self) -> Mapping[str, Sequence[str]]:
+        self._check()
+        return self.changeable
 
     async def story(self) -> tuple[Event, ...]:
         self._check()

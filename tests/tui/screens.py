@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from textual.pilot import Pilot
 
+from tests.tui.memory_feed import MemoryFeed
+from tui.agents import AgentList
 from tui.app import SpurlineApp
 
 PATIENCE_S = 20.0
@@ -35,3 +38,22 @@ async def until_seen(pilot: Pilot[Any], *texts: str) -> str:
     assert isinstance(app, SpurlineApp)
     await until(pilot, lambda: all(text in seen(app) for text in texts))
     return seen(app)
+
+
+@asynccontextmanager
+async def driven(
+    feed: MemoryFeed, size: tuple[int, int] = (100, 30), *, at: float | None = None
+) -> AsyncIterator[tuple[SpurlineApp, Pilot[Any]]]:
+    """The screen on a feed, with its first picture."""
+    app = SpurlineApp(feed, at=at)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until_seen(pilot, f"{feed.run.project}  ")
+        yield app, pilot
+
+
+def rows(app: SpurlineApp) -> AgentList:
+    return app.screen_stack[0].query_one(AgentList)
+
+
+def shown(app: SpurlineApp) -> list[str]:
+    return [agent.ticket for agent in rows(app)._agents]

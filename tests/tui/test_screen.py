@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Input
 
 from tasks.errors import StoreError, UsageError
-from tests.tui.memory_feed import BEGAN, MemoryFeed, detailed, fleet_feed, happened, told_feed
-from tests.tui.screens import seen, until, until_seen
+from tests.tui.memory_feed import BEGAN, detailed, fleet_feed, happened, told_feed
+from tests.tui.screens import driven, rows, seen, shown, until, until_seen
 from tui.agent_screen import AgentScreen
-from tui.agents import AgentList
 from tui.app import SpurlineApp
 from tui.dialogs import Confirm, Limits
 from tui.feed import Agent, Said
-
-
-@asynccontextmanager
-async def driven(
-    feed: MemoryFeed, size: tuple[int, int] = (100, 30), *, at: float | None = None
-) -> AsyncIterator[tuple[SpurlineApp, Pilot[Any]]]:
-    """The screen on a feed, with its first picture."""
-    app = SpurlineApp(feed, at=at)
-    async with app.run_test(size=size, notifications=True) as pilot:
-        await until_seen(pilot, f"{feed.run.project}  ")
-        yield app, pilot
-
-
-def rows(app: SpurlineApp) -> AgentList:
-    return app.screen_stack[0].query_one(AgentList)
-
-
-def shown(app: SpurlineApp) -> list[str]:
-    return [agent.ticket for agent in rows(app)._agents]
 
 
 async def test_all_are_in_view_and_who_needs_a_person_comes_first() -> None:

@@ -14,9 +14,10 @@ from tasks.states import FINAL_STATES, WORKING_STATES
 from tests.tui.memory_feed import BEGAN, fleet_feed, happened, told_feed
 from tui.acting import command, concerned, limit_command
 from tui.feed import Agent, Run, Snapshot
-from tui.filtering import VIEWS, matching
+from tui.filtering import IS, VIEWS, matching
 from tui.fleet import STALLED_S, Fleet, fleet_of, left_s, limiting, orders, per_minute, stalled, unbegun
 from tui.replay import Player, Story, moment_of
+from tui.saved_filters import BUILT_IN
 from tui.signs import SIGNS, doing, fitted, short, sign, style
 
 NOW = BEGAN + 100
@@ -119,11 +120,28 @@ def test_a_cell_keeps_its_width(text: str, width: int) -> None:
         ("budget", ["failed-00"]),
         ("state:ing !state:v", ["generating-00", "checking-00", "instantiating-00"]),
         ("!-00", []),
+        ("is:idle", ["paused-00", "queued-00"]),
+        ("is:attention !state:ed", ["error-00", "unproven-00"]),
+        ("service:pay", ["failed-00", "queued-00"]),
+        ("service:pay is:ended", ["failed-00"]),
+        ("is:nothing", []),
     ],
 )
 def test_filters(text: str, found: list[str]) -> None:
-    fits = matching(text)
+    fits = matching(text, {"failed-00": ("payments", "users"), "queued-00": ("Payments",), "verified-00": ("users",)})
     assert [agent.ticket for agent in fleet_feed().agents if fits(agent, NOW)] == found
+
+
+def test_the_idle_are_not_the_stalled() -> None:
+    silent = {state: Agent(state, state=state, heard=NOW - STALLED_S - 1) for state in ("queued", "paused", "checking")}
+    by_filter = {name: {one for one, agent in silent.items() if IS[name](agent, NOW)} for name in ("idle", "stalled")}
+    assert by_filter == {"idle": {"queued", "paused"}, "stalled": {"checking"}}
+
+
+@pytest.mark.parametrize("text", BUILT_IN.values(), ids=BUILT_IN)
+def test_a_filter_that_is_always_there_says_something(text: str) -> None:
+    asked = [word.partition(":") for word in text.split()]
+    assert all(name in ("state", "verdict") or value in IS for name, _, value in asked)
 
 
 def test_the_views_part_the_fleet() -> None:
