@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psutil
 from loop import CALLED, lap
@@ -41,6 +41,7 @@ from harness.runtime.feed import StoreFeed
 from harness.settings import read_project
 from harness.store.database import Database
 from tui.app import SpurlineApp
+from tui.feed import Feed
 from tui.terminal import spare_the_imported
 
 SPURLINE: Final = Path(sys.executable).with_name("spurline")
@@ -144,7 +145,7 @@ def memory(folder: Path, options: argparse.Namespace) -> dict[str, float]:
 
 async def _remembered(options: argparse.Namespace) -> dict[str, float]:
     hour = Hour(options.agents, options.rate)
-    app, me = SpurlineApp(hour), psutil.Process()
+    app, me = SpurlineApp(cast(Feed, hour)), psutil.Process()
     marks: list[float] = []
     async with app.run_test(size=SIZE):
         while not hour.over:

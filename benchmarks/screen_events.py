@@ -17,10 +17,9 @@ from harness.store.database import Database
 from harness.store.journal import StoreJournal
 from harness.store.runs import Runs
 from harness.store.tables import RunRow
-from tasks.errors import UsageError
 from tasks.events import Event
 from tasks.ticket import Ticket
-from tui.feed import Agent, Detail, News, Run, Snapshot
+from tui.feed import Agent, News, Run, Snapshot
 
 _MARKED_EVERY_S = 0.37
 """Not in step with a screen that looks four times a second."""
@@ -74,8 +73,8 @@ async def write(place: Path, run: str, agents: int, rate: int) -> None:
 
 
 class Hour:
-    """A run of an hour of which every question is answered with the next twenty thousand events. Implements
-    tui.feed.Feed, but for acting."""
+    """A run of an hour of which every question is answered with the next twenty thousand events. As much
+    of tui.feed.Feed as is asked while nothing is done."""
 
     def __init__(self, agents: int, rate: int) -> None:
         self._names, self._rate = names(agents), rate
@@ -116,20 +115,6 @@ class Hour:
 
     async def services(self) -> Mapping[str, Sequence[str]]:
         return {}
-
-    async def story(self) -> tuple[Event, ...]:
-        return self._events(0, self.count)
-
-    async def detail(self, ticket: str, page: str) -> Detail:
-        return Detail(ticket, (), ())
-
-    async def pause(self, tickets: Sequence[str]) -> str:
-        raise UsageError("nothing can be done to an hour that is made up")
-
-    resume = cancel = retry = pause
-
-    async def limit(self, limits: Mapping[str, int]) -> str:
-        return await self.pause(())
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class SpurlineApp(ActingApp):
         self._fleet = Fleet()
         self._view: View | None = None
         self._player: Player | None = None
-        self._fleet_screen = FleetScreen(lambda: self._feed.services())
+        self._fleet_screen = FleetScreen(lambda: self.feed.services())
         self._asking = asyncio.Lock()
         """One question to the feed at a time: it goes on from where the last answer ended."""
 

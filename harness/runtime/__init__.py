@@ -2,8 +2,8 @@
 
 `connections` opens what several commands share, `starting` watches a baseline come up. A run is begun (`beginning`),
 taken up again (`resuming`) or joined (`joining`); each of them works it with the `crew` in a `workplace`. `abandonment`
-cancels what nobody works on, `keeping` keeps sandboxes, `commit_check` judges one commit. Heavy parts are imported where
-they are used: a command pays only for what it needs.
+cancels what nobody works on, `keeping` keeps sandboxes, `commit_check` judges one commit. Heavy parts are imported
+where they are used: a command pays only for what it needs.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.e2e.test_tui_terminal import RUN, Terminal, root, terminal, worker
+from tests.e2e.test_tui_terminal import root, terminal, worker
+from tests.e2e.tmux import Terminal
+from tests.e2e.worker import RUN
 
 __all__ = ["root", "terminal", "worker"]
 

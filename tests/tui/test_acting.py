@@ -10,8 +10,7 @@ from textual.widgets import Button, Input, TextArea
 
 from harness.limits import AT_ONCE, OF_RUN, OF_TICKET
 from tests.tui.memory_feed import BEGAN, fleet_feed, told_feed
-from tests.tui.screens import until, until_seen
-from tests.tui.test_screen import driven, rows
+from tests.tui.screens import driven, rows, until, until_seen
 from tui.acting import Verb, concerned, written_command
 from tui.agent_screen import AgentScreen
 from tui.dialogs import Keep, Limits
