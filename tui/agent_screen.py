@@ -16,6 +16,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, OptionList, Static, Tab, Tabs
 
 from tasks.errors import SpurlineError
+from tui.evidence import sandbox
 from tui.feed import PAGES, Agent, Detail
 from tui.fleet_screen import ACTIONS
 from tui.hops_page import HopsPage
@@ -171,7 +172,9 @@ AgentScreen {
         self._bring(Reading)
         pieces = page(self._page, detail, self.agent, view.now, dark=dark, unfolded=self._unfolded)
         alive = detail.sandbox is not None or not self.agent.ended
-        self.query_one(Reading).show(pieces, follows=self._page in _GROWING and alive, top=top)
+        box = detail.sandbox if self._page == "logs" else None
+        head = sandbox(box, view.now) if box else None
+        self.query_one(Reading).show(pieces, head, follows=self._page in _GROWING and alive, top=top)
 
     def _bring(self, kind: type[HopsPage | Reading]) -> None:
         """Show the one that draws the page, and give it the keys."""

@@ -52,14 +52,14 @@ def proof(detail: Detail) -> list[RenderableType]:
     return shown
 
 
-def logs(detail: Detail, now: float) -> list[RenderableType]:
-    """The sandbox and the last lines of its forks; once it is gone, what the evidence has of them."""
+def logs(detail: Detail) -> list[RenderableType]:
+    """The last lines of its forks; once the sandbox is gone, what the evidence has of them."""
     if detail.sandbox is not None:
         lines = [
             Text(f"{clock(at)}  ", "dim").append(f"{one_line(service)}  ", "cyan").append(clean(line), "default")
             for at, service, line in detail.logs
         ]
-        return [_sandbox(detail.sandbox, now), Text(), *(lines or [Text("its forks have logged nothing", "dim")])]
+        return [*lines] or [Text("its forks have logged nothing", "dim")]
     kept = [*_kept_logs(detail.verdict.evidence)] if detail.verdict else []
     said = "its sandbox does not live: there are no logs of forks now"
     if not kept:
@@ -67,7 +67,8 @@ def logs(detail: Detail, now: float) -> list[RenderableType]:
     return [Text(f"{said}; the evidence of the last verdict kept these", "dim"), Text(), *kept]
 
 
-def _sandbox(box: Living, now: float) -> Text:
+def sandbox(box: Living, now: float) -> Text:
+    """A sandbox that lives, in two lines."""
     forks = ", ".join(f"{one_line(name)} g{nth}{'' if alive else ' (dead)'}" for name, nth, alive in box.forks)
     text = Text.assemble(("sandbox  ", "dim"), one_line(box.name), ("  forks  ", "dim"), forks or "none")
     text.append("  lease  ", "dim").append(f"{short(box.lease_ends - now)} left")

@@ -73,21 +73,24 @@ def compared(step: Step, width: int) -> list[RenderableType]:
     if exchange is not None and exchange.request.strip():
         shown += [Text("request", "bold"), Text(clean("\n".join(lines(exchange.request)))), Text()]
     left = [f"{_status(hop)}", *(lines(exchange.response) if exchange else [NO_BODY])]
-    shown += _beside((f"{one_line(hop.service)}, {server(hop)}", left), ("the baseline", _baseline(hop, check)), width)
+    right = _baseline(hop, check)
+    shown += _beside(
+        (f"in the sandbox: {one_line(hop.service)}, {server(hop)}", left), ("on the baseline", right), width
+    )
     if check.seen.answer or check.baseline_seen.answer:
         shown += [Text(), Text("what the check itself asked", "bold"), Text(clean("\n".join(lines(check.asked))))]
         sides = [lines(seen.answer) if seen.answer else [] for seen in (check.seen, check.baseline_seen)]
         shown += [Text()]
         shown += _beside(
-            (f"the sandbox: {check.sandbox}", sides[0] or ["(no answer)"]),
-            (f"the baseline: {check.baseline}", sides[1] or [NOTHING]),
+            (f"in the sandbox: {check.sandbox}", sides[0] or ["(no answer is on record)"]),
+            (f"on the baseline: {check.baseline}", sides[1] or [NOTHING]),
             width,
         )
     elif check.detail or check.baseline_detail:
         shown += [Text(), Text("what the check said", "bold")]
         shown += _beside(
-            (f"the sandbox: {check.sandbox}", clean(check.detail).split("\n")),
-            (f"the baseline: {check.baseline}", clean(check.baseline_detail or "-").split("\n")),
+            (f"in the sandbox: {check.sandbox}", clean(check.detail).split("\n")),
+            (f"on the baseline: {check.baseline}", clean(check.baseline_detail or "-").split("\n")),
             width,
         )
     return shown
@@ -112,11 +115,12 @@ def aligned(left: Sequence[str], right: Sequence[str]) -> Iterator[tuple[str, Si
 
 
 def _beside(left: tuple[str, list[str]], right: tuple[str, list[str]], width: int) -> list[RenderableType]:
-    # What is not there does not differ.
-    silent = right[1][-1] in (NOTHING, NO_BODY) or left[1][-1] == NO_BODY
     rows = list(aligned(left[1], right[1]))
-    if silent:
+    if {NOTHING, NO_BODY} & {left[1][-1], right[1][-1]}:
+        # What is not on record does not differ; the status may.
         rows = [(one or "", " ", other or "") for one, other in zip_longest(left[1], right[1])]
+        if right[1][0] != NOTHING and _number(left[1][0]) != _number(right[1][0]):
+            rows[0] = rows[0][0], "≠", rows[0][2]
     if width < SIDE_BY_SIDE:
         return [
             Text(left[0], "bold"),
@@ -148,6 +152,10 @@ def _baseline(hop: SeenHop, check: Check) -> list[str]:
     if not answers:
         return [NOTHING]
     return [*(f"{_status(one)}{f' ×{one.times}' if one.times > 1 else ''}" for one in answers), NO_BODY]
+
+
+def _number(status: str) -> str:
+    return status.partition(" ×")[0]
 
 
 def _of(hop: SeenHop, seen: Seen) -> SeenExchange | None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any, Final, Literal
@@ -37,8 +37,8 @@ WAYS: Final = [
 """The ways out, on every screen on which an agent is looked at."""
 _IN_TERMINAL: Final = frozenset({"www-browser", "links", "elinks", "lynx", "w3m"})
 """Browsers that would take the terminal from the screen."""
-_LATER: Final = (signal.SIGTERM, signal.SIGHUP)
-_THEIRS: Final = (signal.SIGINT, signal.SIGQUIT)
+INTERRUPTED: Final = 130
+"""The exit code of who was terminated."""
 
 
 async def leave(app: App[Any], feed: Feed, ticket: str, way: Way) -> None:
@@ -140,12 +140,20 @@ def _notice(links: Links, way: str) -> str:
 
 @contextmanager
 def _signals_are_theirs() -> Iterator[None]:
-    """Ctrl-C is for what runs in the terminal; what would end the screen ends it afterwards."""
+    """Ctrl-C is for what runs in the terminal; what would end the screen ends it afterwards. Where the terminal itself
+    is gone there is no screen to come back to."""
     late: list[int] = []
     # While asyncio does not hear of signals, these handlers are asked.
     wakeup = signal.set_wakeup_fd(-1)
-    before = {one: signal.signal(one, lambda number, _: late.append(number)) for one in _LATER}
-    before |= {one: signal.signal(one, lambda *_: None) for one in _THEIRS}
+    handlers: dict[signal.Signals, Callable[[int, object], None]] = {
+        signal.SIGTERM: lambda number, _: late.append(number),
+        signal.SIGHUP: lambda *_: os._exit(INTERRUPTED),
+        signal.SIGINT: lambda *_: None,
+        signal.SIGQUIT: lambda *_: None,
+    }
+    # What was ignored from the start stays so.
+    heeded = [one for one in handlers if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, handlers[one]) for one in heeded}
     try:
         yield
     finally:

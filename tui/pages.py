@@ -48,7 +48,7 @@ def page(
         case "record":
             return record(detail.record)
         case _:
-            return logs(detail, now)
+            return logs(detail)
 
 
 def timeline(detail: Detail, agent: Agent, now: float) -> list[RenderableType]:

@@ -26,6 +26,7 @@ Reading {
     height: 1fr;
     & > RichLog { height: 1fr; padding: 0 1; background: $background; background-tint: transparent; }
     & > RichLog:focus { background-tint: transparent; }
+    & > #above { height: auto; max-height: 4; padding: 0 1; }
     & > Horizontal { display: none; height: 1; background: $panel; }
     & > Horizontal > Input { width: 1fr; height: 1; border: none; padding: 0 1; background: $panel; }
     & > Horizontal > Static { width: auto; padding: 0 1; color: $foreground-muted; }
@@ -50,10 +51,11 @@ Reading {
         self._words, self._found = "", -1
 
     def compose(self) -> ComposeResult:
+        yield Static(id="above", markup=False)
         yield RichLog(wrap=True, min_width=10, auto_scroll=False)
         with Horizontal():
             yield Input(placeholder="search; enter or ↓ next, ↑ previous, esc ends", compact=True)
-            yield Static(markup=False)
+            yield Static(id="count", markup=False)
 
     @property
     def log_(self) -> RichLog:
@@ -65,8 +67,14 @@ Reading {
         """Cells that a piece has."""
         return self.log_.scrollable_content_region.width
 
-    def show(self, pieces: Sequence[RenderableType], *, follows: bool = False, top: bool = False) -> None:
-        """Write these pieces. `top`: it is another page than before. `follows`: its end is where things happen."""
+    def show(
+        self, pieces: Sequence[RenderableType], head: Text | None = None, *, follows: bool = False, top: bool = False
+    ) -> None:
+        """Write these pieces, below a head that stays. `top`: it is another page than before. `follows`: its end is
+        where things happen."""
+        above = self.query_one("#above", Static)
+        above.display = head is not None
+        above.update(head or "")
         log, writing = self.log_, self._written < len(self._pieces)
         at_end = self._follows if writing else log.scroll_offset.y >= log.max_scroll_y
         self._follows = follows and (top or at_end)
@@ -174,7 +182,7 @@ Reading {
 
     def _tell(self) -> None:
         lines = len(self._lines())
-        self.query_one(Static).update(f"{min(self._found, lines - 1) + 1} of {lines}" if self._words else "")
+        self.query_one("#count", Static).update(f"{min(self._found, lines - 1) + 1} of {lines}" if self._words else "")
 
 
 def _continued(known: Sequence[RenderableType], pieces: Sequence[RenderableType]) -> int | None:

@@ -11,9 +11,8 @@ from typing import Final
 
 from tui.app import SpurlineApp
 from tui.feed import Feed
+from tui.outside import INTERRUPTED
 
-INTERRUPTED: Final = 130
-"""The exit code of who was terminated."""
 SERVED: Final = "TEXTUAL_DRIVER"
 """The variable that is set where a browser is the screen's terminal."""
 _PARENT_PERIOD_S: Final = 1.0

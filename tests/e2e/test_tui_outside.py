@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import psutil
+
 from tests.e2e.test_tui_terminal import root, terminal, worker
 from tests.e2e.tmux import Terminal
 from tests.e2e.worker import RUN
@@ -70,3 +72,18 @@ def test_terminated_under_a_shell_it_ends_after_it(
     terminal.until("still 42")
     terminal.keys("exit", "Enter")
     terminal.until("code=130")
+
+
+def test_a_terminal_that_goes_away_under_a_shell_takes_the_screen_along(
+    terminal: Terminal, root: Path, worker: subprocess.Popen[str]
+) -> None:
+    worktree(root)
+    terminal.keys("SHELL=/bin/sh exec spurline tui", "Enter")
+    terminal.until("! points")
+    screen = psutil.Process(int(terminal.tmux("display-message", "-p", "-t", "screen", "#{pane_pid}")))
+    terminal.keys("S")
+    terminal.until("your own shell", without="ended")
+    terminal.tmux("new-window", "-d", "-t", "screen", "sleep 100")
+    terminal.tmux("kill-window", "-t", "screen:0")
+    screen.wait(timeout=30)
+    assert worker.poll() is None
