@@ -87,6 +87,8 @@ class SpurlineApp(ActingApp):
         return self._fleet_screen
 
     def on_mount(self) -> None:
+        # What stood on the terminal before a suspension is not what stands there after it.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self.run_worker(self._watch(), name="watch")
 
     async def _watch(self) -> None:

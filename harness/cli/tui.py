@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import sys
+import threading
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 app = single()
 
 _PLAIN_PERIOD_S: Final = 1.0
+_PATIENCE_S: Final = 2.0
 
 
 @app.command("tui")
@@ -86,12 +88,20 @@ async def _show(place: Place, name: str, at: str | None, out: Output, *, simple:
 
         if at is None:
             # The screen is there before the store is: that one takes longer to import than anything else.
-            return await run_screen(_opened(place, name, stack))
+            return _left(await run_screen(_opened(place, name, stack)))
         from tui.replay import moment_of
 
         feed = await _opened(place, name, stack)
         moment = moment_of(at, (await feed.snapshot()).run.began)
-        return await run_screen(feed, at=moment)
+        return _left(await run_screen(feed, at=moment))
+
+
+def _left(code: int) -> int:
+    """The screen has left, and holds nothing: a store that does not answer is not waited for to say good-bye."""
+    last = threading.Timer(_PATIENCE_S, os._exit, [code])
+    last.daemon = True
+    last.start()
+    return code
 
 
 async def _opened(place: Place, name: str, stack: AsyncExitStack) -> Feed:

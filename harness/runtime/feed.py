@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from harness.settings import Project
-from tasks.errors import UsageError
+from tasks.errors import StoreError, UsageError
 from tasks.events import Event, EventKind
 from tasks.states import is_final
 from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Detail, Links, News, Run, Snapshot
@@ -30,6 +30,8 @@ _OVERLAP: Final = 500
 """As many as one writer commits at once."""
 _RECENT: Final = 4000
 _MOST: Final = 20_000
+_LONGEST: Final = 1000
+"""Of a text that is shown in a line, in characters; it is looked at four times a second."""
 STORY: Final = (
     "run.started",
     "run.resumed",
@@ -63,6 +65,8 @@ _OF_AGENTS: Final = (
 )
 """What a snapshot reads of each agent's row."""
 
+Result = TypeVar("Result")
+
 Numbered = tuple[int, Event]
 
 
@@ -95,7 +99,7 @@ class StoreFeed:
 
     async def snapshot(self) -> Snapshot:
         # One transaction: what these events say is in the rows, and what comes after is news.
-        row, agents, verdicts, limits, found = await self._database.read(self._all)
+        row, agents, verdicts, limits, found = await self._read(self._all)
         self._last, self._known, self._revision = 0, frozenset(), row.revision
         self._limits = limits
         self._note(found)
@@ -103,7 +107,7 @@ class StoreFeed:
         return Snapshot(await self._run(row), begun, tuple(event for _, event in found))
 
     async def news(self) -> News:
-        row, found = await self._database.read(self._since)
+        row, found = await self._read(self._since)
         fresh = [one for one in found if one[0] not in self._known]
         self._note(found)
         for _, event in fresh:
@@ -185,6 +189,14 @@ class StoreFeed:
         said = [f"kept: {', '.join(kept.now)}"] if kept.now else []
         return "; ".join([*said, *([f"to be kept when they end: {', '.join(kept.later)}"] if kept.later else [])])
 
+    async def _read(self, what: Callable[[Session], Result]) -> Result:
+        try:
+            return await self._database.read(what)
+        except StoreError:
+            # What a newer version has moved cannot be found; that says more than what was not found.
+            await self._database.read(self._database.known)
+            raise
+
     async def _wish(self, wish: str, tickets: Sequence[str], what: str) -> str:
         from harness.store.runs import Runs
 
@@ -253,6 +265,7 @@ class StoreFeed:
     def _row(self, session: Session) -> RunRow:
         from harness.store.tables import RunRow
 
+        self._database.there(session)
         row = session.get(RunRow, self.run)
         if row is None:
             raise UsageError(f"run {self.run} is no longer in the store", hint="`spurline runs list` shows what is")
@@ -277,9 +290,9 @@ def _events(session: Session, run: str, *, after: int = 0, newest: int | None = 
 def _agent(row: Any, verdict: str) -> Agent:
     return Agent(
         ticket=row.ticket,
-        title=row.title,
+        title=row.title[:_LONGEST],
         state=row.state,
-        reason=row.reason,
+        reason=row.reason[:_LONGEST],
         wish="" if is_final(row.state) else row.wish,
         attempt=row.attempt,
         iteration=row.iterations,

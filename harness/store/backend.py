@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlmodel import Session
 
 from tasks.errors import StoreError, UsageError
+
+BUSY_S: Final = 30.0
+"""How long a file that another process holds is waited for."""
 
 if TYPE_CHECKING:
     from harness.store.postgres import Postgres
@@ -43,6 +46,9 @@ class Backend(Protocol):
     def mark(self, session: Session, writer: str, batch: int) -> bool:
         """Note in the transaction that it is this batch's. False: the batch was committed before."""
 
+    def there(self, session: Session) -> None:
+        """StoreError where what is open is no longer the database that has its name."""
+
     def leave(self, session: Session, writer: str) -> None:
         """Forget the marks of a writer that ends."""
 
@@ -56,12 +62,13 @@ class Backend(Protocol):
         """What the driver raised, in the database's own words, with the way out that fits them."""
 
 
-def backend_of(place: Path | str) -> Backend:
-    """SQLite for a path, PostgreSQL for a URL. UsageError where that cannot be used."""
+def backend_of(place: Path | str, *, patience_s: float = BUSY_S) -> Backend:
+    """SQLite for a path, PostgreSQL for a URL. UsageError where that cannot be used. A file that another process holds
+    is waited for as long as there is patience, within bounds."""
     if isinstance(place, Path):
         from harness.store.sqlite import Sqlite
 
-        return Sqlite(place)
+        return Sqlite(place, max(1.0, min(patience_s, BUSY_S)))
     return postgres_at(place)
 
 

@@ -69,7 +69,7 @@ class Database:
 
         Once it is open, a database that goes away is waited for `patience_s` seconds.
         """
-        self._backend = backend_of(place)
+        self._backend = backend_of(place, patience_s=patience_s)
         self.name = self._backend.name
         self._engine = self._backend.connect()
         try:
@@ -126,6 +126,14 @@ class Database:
     async def read(self, read: Callable[[Session], Result]) -> Result:
         """Run `read` in a session of its own, in a thread. Raises StoreError."""
         return await asyncio.to_thread(self.read_now, read)
+
+    def there(self, session: Session) -> None:
+        """StoreError where the database that `session` reads is no longer the one that has its name."""
+        self._backend.there(session)
+
+    def known(self, session: Session) -> None:
+        """StoreError where a newer Spurline has migrated it since it was opened."""
+        is_current(version(session.connection()), self.name)
 
     def read_now(self, read: Callable[[Session], Result]) -> Result:
         """`read`, in this thread."""

@@ -102,6 +102,9 @@ class Postgres:
             connection.execute(text("DELETE FROM writers WHERE at < :before"), {"before": now - _DAY_S})
         return connection.execute(_MARK, {"writer": writer, "batch": batch, "at": now}).scalar() is not None
 
+    def there(self, session: Session) -> None:
+        """A database that was dropped does not answer."""
+
     def leave(self, session: Session, writer: str) -> None:
         session.connection().execute(text("DELETE FROM writers WHERE id = :writer"), {"writer": writer})
 

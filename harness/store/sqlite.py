@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
+from harness.store.backend import BUSY_S
 from tasks.errors import StoreError
 
 _FILE: Final = "file"
@@ -21,6 +22,7 @@ class Sqlite:
     """The database at `path`. Implements harness.store.backend.Backend."""
 
     path: Path
+    busy_s: float = BUSY_S
 
     errors: ClassVar[tuple[type[Exception], ...]] = (sqlite3.Error,)
     reading: ClassVar[Mapping[str, Any]] = {}
@@ -38,7 +40,9 @@ class Sqlite:
             raise StoreError(
                 f"cannot make {self.path.parent}: {error.strerror}", hint="Spurline keeps its state there; let it write"
             ) from error
-        engine = create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30, "check_same_thread": False})
+        engine = create_engine(
+            f"sqlite:///{self.path}", connect_args={"timeout": self.busy_s, "check_same_thread": False}
+        )
         event.listen(engine, "connect", self._opened)
         event.listen(engine, "begin", _begin)
         return engine
@@ -47,14 +51,17 @@ class Sqlite:
         """Nothing: whoever writes has locked the file."""
 
     def mark(self, session: Session, writer: str, batch: int) -> bool:
-        """True: a file's commit is never in doubt. StoreError where the file is another one than that which is open:
-        SQLite goes on writing to one that was removed, and says nothing."""
+        """True: a file's commit is never in doubt."""
+        self.there(session)
+        return True
+
+    def there(self, session: Session) -> None:
+        """SQLite goes on with a file that was removed, and says nothing."""
         if session.connection().connection.info[_FILE] != _identity(self.path):
             raise StoreError(
                 f"{self.path} was removed or replaced while it was open",
                 hint="put it back, or move all of its folder away to begin anew",
             )
-        return True
 
     def leave(self, session: Session, writer: str) -> None:
         """Nothing was marked."""

@@ -283,6 +283,63 @@ async def test_a_store_that_is_damaged_is_an_error_and_no_crash(tmp_path: Path, 
         assert (await feed.news()).events == ()
 
 
+async def test_a_store_that_a_newer_version_has_changed_is_called_that(tmp_path: Path, project: Project) -> None:
+    path = tmp_path / "newer.db"
+    async with Database(path) as database:
+        await Runs(database).begin(_run(), [Ticket(id="users", title="Mend")])
+        feed = StoreFeed(project, database, RUN)
+        await feed.snapshot()
+        other = sqlite3.connect(path)
+        # What was only added does not concern it.
+        other.execute("ALTER TABLE events ADD COLUMN more TEXT")
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
+        other.commit()
+        assert (await feed.news()).events == ()
+        other.execute("ALTER TABLE events RENAME TO elsewhere")
+        other.commit()
+        other.close()
+        with pytest.raises(StoreError, match="a newer Spurline"):
+            await feed.news()
+
+
+async def test_a_store_that_was_removed_is_said(tmp_path: Path, project: Project) -> None:
+    path = tmp_path / "removed.db"
+    async with Database(path) as database:
+        await Runs(database).begin(_run(), [Ticket(id="users", title="Mend")])
+        feed = StoreFeed(project, database, RUN)
+        await feed.snapshot()
+        path.rename(tmp_path / "elsewhere.db")
+        with pytest.raises(StoreError, match="was removed or replaced"):
+            await feed.news()
+        (tmp_path / "elsewhere.db").rename(path)
+        assert (await feed.news()).events == ()
+
+
+async def test_a_store_that_another_process_holds_is_read_and_what_cannot_be_done_is_said(
+    tmp_path: Path, project: Project
+) -> None:
+    path = tmp_path / "held.db"
+    async with Database(path, patience_s=0.2) as database:
+        await Runs(database).begin(_run(), [Ticket(id="users", title="Mend")])
+        feed = StoreFeed(project, database, RUN)
+        await feed.snapshot()
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert (await feed.news()).events == ()
+        with pytest.raises(StoreError, match="locked"):
+            await feed.pause(())
+        other.execute("ROLLBACK")
+        assert await feed.pause(()) != ""
+        other.close()
+    # A file that is held for one process alone cannot even be read.
+    alone = sqlite3.connect(path, isolation_level=None)
+    alone.execute("PRAGMA locking_mode = EXCLUSIVE")
+    alone.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="locked"):
+        Database(path, patience_s=0.2)
+    alone.close()
+
+
 def _run() -> RunRow:
     return RunRow(
         id=RUN,
