@@ -42,6 +42,8 @@ from harness.settings import read_project
 from harness.store.database import Database
 from tui.app import SpurlineApp
 from tui.feed import Feed
+from tui.replay import SPEEDS
+from tui.scrubber import Scrubber
 from tui.terminal import spare_the_imported
 
 SPURLINE: Final = Path(sys.executable).with_name("spurline")
@@ -153,7 +155,19 @@ async def _remembered(options: argparse.Namespace) -> dict[str, float]:
             await asyncio.sleep(0)
             if hour.told * 10 >= hour.count * (len(marks) + 1):
                 marks.append(me.memory_info().rss / 2**20)
-    return {"events": hour.told, "after_a_tenth_mib": marks[0], "at_the_end_mib": marks[-1], "most_mib": max(marks)}
+        live = {"events": hour.told, "after_a_tenth_mib": marks[0], "at_the_end_mib": marks[-1]}
+        await app.action_replay()
+        loaded, lags = me.memory_info().rss / 2**20, list[float]()
+        app.action_speed(len(SPEEDS))
+        while app.view is None or "▶" not in str(app.screen.query_one(Scrubber).render()):
+            await app.look()
+        while "▶" in str(app.screen.query_one(Scrubber).render()):
+            began = time.perf_counter()
+            await app.look()
+            lags.append(time.perf_counter() - began)
+            await asyncio.sleep(0)
+    played = {"replay_loaded_mib": loaded, "replay_ended_mib": me.memory_info().rss / 2**20}
+    return {**live, **played, "replay_look_p99_ms": _share(lags, 0.99) * 1000}
 
 
 def beside(folder: Path, options: argparse.Namespace) -> dict[str, float]:

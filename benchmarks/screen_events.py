@@ -25,6 +25,8 @@ _MARKED_EVERY_S = 0.37
 """Not in step with a screen that looks four times a second."""
 _AT_ONCE = 20_000
 _BEGUN = 100
+_LEFT_OUT = 12
+"""A story of more than 300,000 events is told with less of them (harness/runtime/feed.py)."""
 
 
 def names(agents: int) -> list[str]:
@@ -89,7 +91,7 @@ class Hour:
     def _run(self) -> Run:
         return Run("hour", "bench", "running", self._began, worked_on=True)
 
-    def _events(self, first: int, last: int) -> tuple[Event, ...]:
+    def _events(self, first: int, last: int, step: int = 1) -> tuple[Event, ...]:
         all_, rate, began = self._names, self._rate, self._began
         return tuple(
             Event(
@@ -99,7 +101,7 @@ class Hour:
                 {"cost_usd": 0.001} if number % 50 == 0 else {"doing": f"bash: step {number} of many"},
                 began + number / rate,
             )
-            for number in range(first, last)
+            for number in range(first, last, step)
         )
 
     async def snapshot(self) -> Snapshot:
@@ -115,6 +117,9 @@ class Hour:
 
     async def services(self) -> Mapping[str, Sequence[str]]:
         return {}
+
+    async def story(self) -> tuple[Event, ...]:
+        return self._events(0, self.count, _LEFT_OUT)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,23 @@ from tasks.events import Event
 from tui.fleet import Fleet
 
 _EACH: Final = 1000
+_MOST: Final = 100
 SPEEDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class Story:
-    """All events of a run. A fleet is kept every thousand events: any moment is near one."""
+    """All events of a run. A fleet is kept every thousand events, of a long story a hundred in all: any moment is near
+    one."""
 
     def __init__(self, start: Fleet, events: Sequence[Event]) -> None:
         self._events = sorted(events, key=lambda event: event.at)
         self._times = [event.at for event in self._events]
+        self._each = max(_EACH, len(self._events) // _MOST)
         self._kept = [start]
-        for first in range(0, len(self._events) - _EACH + 1, _EACH):
-            self._kept.append(self._kept[-1].after(self._events[first : first + _EACH]))
+        for first in range(0, len(self._events) - self._each + 1, self._each):
+            self._kept.append(self._kept[-1].after(self._events[first : first + self._each]))
+        self._last = (0, start)
+        """How many events the fleet that was asked for last has behind it: what is played goes on from there."""
 
     @property
     def began(self) -> float:
@@ -39,7 +44,12 @@ class Story:
     def at(self, moment: float) -> Fleet:
         """The fleet as it was then."""
         place = bisect_right(self._times, moment)
-        return self._kept[place // _EACH].after(self._events[place // _EACH * _EACH : place])
+        near = place // self._each
+        behind, fleet = near * self._each, self._kept[near]
+        if behind < self._last[0] <= place:
+            behind, fleet = self._last
+        self._last = place, fleet.after(self._events[behind:place])
+        return self._last[1]
 
 
 class Player:

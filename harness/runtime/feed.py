@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from harness.runtime.story import mapping, whole_story
 from harness.settings import Project
 from tasks.errors import StoreError, UsageError
 from tasks.events import Event, EventKind
@@ -32,24 +33,6 @@ _RECENT: Final = 4000
 _MOST: Final = 20_000
 _LONGEST: Final = 1000
 """Of a text that is shown in a line, in characters; it is looked at four times a second."""
-STORY: Final = (
-    "run.started",
-    "run.resumed",
-    "run.interrupted",
-    "run.finished",
-    "fleet.held",
-    "fleet.free",
-    "agent.state",
-    "agent.activity",
-    "agent.waited",
-    "agent.fault",
-    "model.call",
-    "fork.ready",
-    "check.started",
-    "verdict",
-)
-"""The kinds of events from which a fleet can be made."""
-
 _OF_AGENTS: Final = (
     "ticket",
     "title",
@@ -125,9 +108,7 @@ class StoreFeed:
         return {ticket: services for ticket, services in found.items() if services}
 
     async def story(self) -> tuple[Event, ...]:
-        from harness.store.runs import Runs
-
-        return await Runs(self._database).events(self.run, kinds=STORY)
+        return await self._read(lambda session: whole_story(session, self.run))
 
     async def detail(self, ticket: str, page: str) -> Detail:
         from harness.runtime.particulars import particulars
@@ -284,7 +265,7 @@ def _events(session: Session, run: str, *, after: int = 0, newest: int | None = 
         rows = list(session.exec(query.order_by(col(EventRow.seq).desc()).limit(newest)))[::-1]
     else:
         rows = list(session.exec(query.where(col(EventRow.seq) > after).order_by(col(EventRow.seq)).limit(_MOST)))
-    return [(seq, Event(cast(EventKind, kind), run, of, _mapping(data), at)) for seq, kind, of, data, at in rows]
+    return [(seq, Event(cast(EventKind, kind), run, of, mapping(data), at)) for seq, kind, of, data, at in rows]
 
 
 def _agent(row: Any, verdict: str) -> Agent:
@@ -315,11 +296,6 @@ def _budgets(said: Mapping[str, Any]) -> dict[str, float]:
 
 def _settings(row: RunRow, part: str) -> dict[str, Any]:
     found = json.loads(row.settings).get(part)
-    return found if isinstance(found, dict) else {}
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    found = json.loads(text)
     return found if isinstance(found, dict) else {}
 
 

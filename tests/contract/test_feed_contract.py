@@ -171,6 +171,22 @@ async def test_the_story_makes_the_same_fleet(feed: StoreFeed, database: Databas
     assert told.agents["users"].reason == "which currency?"
 
 
+async def test_a_long_story_leaves_out_only_what_was_said(
+    feed: StoreFeed, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.runtime.story.MOST", 10)
+    journal = StoreJournal(database, RUN)
+    await journal.move("users", "preparing")
+    for number in range(50):
+        journal.emit("agent.activity", "users", {"doing": f"step {number}"})
+        journal.emit("model.call", "users", {"cost_usd": 1.0})
+    await journal.move("users", "generating", data={"iterations": 1})
+    story = await feed.story()
+    assert 5 <= sum(event.kind == "agent.activity" for event in story) <= 10
+    fleet = Fleet().after(story)
+    assert (fleet.agents["users"].state, fleet.agents["users"].cost_usd) == ("generating", 50.0)
+
+
 async def test_pages_of_a_ticket_that_has_not_begun(feed: StoreFeed) -> None:
     for page in PAGES:
         detail = await feed.detail("users", page)

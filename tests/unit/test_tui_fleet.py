@@ -195,9 +195,17 @@ def test_a_story_at_any_moment_is_its_events_until_then() -> None:
     ]
     start = unbegun(feed.run, feed.agents)
     story = Story(start, events)
-    for after in (0.0, 99.9, 100.0, 200.05, 349.9):
+    # On, a little further, back again.
+    for after in (0.0, 99.9, 100.0, 100.3, 101.0, 200.05, 349.9, 349.9, 100.1, 5.0):
         until = [event for event in events if event.at <= BEGAN + after]
         assert story.at(BEGAN + after) == start.after(until)
+
+
+def test_a_long_story_keeps_a_hundred_fleets() -> None:
+    story = Story(Fleet(), [happened("model.call", "t", n / 1000, cost_usd=1.0) for n in range(150_000)])
+    assert len(story._kept) <= 101
+    for after in (149.0, 75.0, 75.001, 0.0):
+        assert story.at(BEGAN + after).agents["t"].model_calls == round(after * 1000) + 1
 
 
 def test_a_player_keeps_inside_the_story() -> None:
