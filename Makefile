@@ -51,7 +51,7 @@ lock: $(STAMP)  ## Resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 \
 		--all-extras --group dev --output-file requirements.lock pyproject.toml
 
-pictures: $(STAMP)  ## Take the pictures of the README anew, of real runs; needs tmux
+pictures: $(STAMP)  ## Take the pictures of the README anew, of real runs; needs tmux and chromium
 	@for file in docs/pictures/take*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:  ## Remove the virtual environment and caches
