@@ -173,9 +173,9 @@ class TicketWork:
         if times > self._faults:
             await self.end(ticket, "error", reason, environment=True)
             return
-        not_before = time.time() + min(2.0 ** (times - 1), LONGEST_WAIT_S)
-        await self._give_back(ticket, clock, not_before=not_before, fault=True, reason=f"{AFTER_FAULT}: {reason}")
-        self._standings.change(ticket, faults=times, not_before=not_before)
+        wait_s = min(2.0 ** (times - 1), LONGEST_WAIT_S)
+        await self._give_back(ticket, clock, wait_s=wait_s, fault=True, reason=f"{AFTER_FAULT}: {reason}")
+        self._standings.change(ticket, faults=times, not_before=time.time() + wait_s)
 
     async def end(self, ticket: str, state: FinalState, reason: str, *, environment: bool = False) -> None:
         data = {"environment": True} if environment else {}

@@ -49,6 +49,9 @@ class Backend(Protocol):
     def there(self, session: Session) -> None:
         """StoreError where what is open is no longer the database that has its name."""
 
+    def now(self, session: Session) -> float:
+        """What time it is for leases, in seconds since the epoch: the same for all who share the store."""
+
     def leave(self, session: Session, writer: str) -> None:
         """Forget the marks of a writer that ends."""
 

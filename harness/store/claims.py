@@ -2,7 +2,8 @@
 
 A claim is a lease with a generation. Every write about a ticket shows the generation that its writer holds, and a
 write of an earlier one is refused with `LeaseLost`: a worker that was taken for dead can do no harm, whatever clocks
-say. A worker on the same machine whose process is gone is known to be dead at once; of one elsewhere its lease tells.
+say. A worker on the same machine whose process is gone is known to be dead at once; of one elsewhere its lease tells,
+by the store's clock.
 """
 
 from __future__ import annotations
@@ -91,10 +92,11 @@ class Claims:
         *,
         leads: bool = True,
         lease_s: float = LEASE_S,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[Session], float] | None = None,
     ) -> None:
+        """`clock` instead of the store's own."""
         self._database, self._run, self._leads = database, run, leads
-        self._lease_s, self._clock = lease_s, clock
+        self._lease_s, self._now = lease_s, clock or database.now
         self.worker = secrets.token_hex(6)
         self.held: dict[str, int] = {}
         """Generation by ticket: what this worker has."""
@@ -106,7 +108,8 @@ class Claims:
         def write(session: Session) -> None:
             # One at a time: two that begin in the same moment must see one another.
             session.get_one(RunRow, self._run, with_for_update=True)
-            self._refuse(self._bury(session))
+            now = self._now(session)
+            self._refuse(self._bury(session, now))
             session.add(
                 WorkerRow(
                     id=self.worker,
@@ -115,7 +118,8 @@ class Claims:
                     pid=os.getpid(),
                     born=born_at(os.getpid()) or 0.0,
                     leads=self._leads,
-                    seen_at=self._clock(),
+                    began_at=now,
+                    seen_at=now,
                 )
             )
 
@@ -129,7 +133,8 @@ class Claims:
         """The workers that live, without this one."""
 
         def read(session: Session) -> list[WorkerRow]:
-            return [one for one in self._workers(session) if one.id != self.worker and self._lives(one)]
+            now = self._now(session)
+            return [one for one in self._workers(session) if one.id != self.worker and self._lives(one, now)]
 
         return await self._database.read(read)
 
@@ -150,7 +155,8 @@ class Claims:
         self.held.clear()
 
     async def standings(self) -> tuple[Standing, ...]:
-        """Where all tickets of the run stand, in their order. Who lets a lease lapse does not hold its ticket."""
+        """Where all tickets of the run stand, in their order. Who lets a lease lapse does not hold its ticket.
+        `not_before` is given by this machine's clock."""
         query = (
             select(
                 AgentRow.ticket,
@@ -172,9 +178,12 @@ class Claims:
         )
 
         def read(session: Session) -> tuple[Standing, ...]:
-            now, found = self._clock(), []
+            now, found = self._now(session), []
+            ahead_s = time.time() - now
             for *said, lease_ends in session.exec(query):
                 standing = Standing(*said)
+                if standing.not_before:
+                    standing = replace(standing, not_before=standing.not_before + ahead_s)
                 lapsed = standing.holder not in (None, self.worker) and (lease_ends or 0.0) < now
                 found.append(replace(standing, holder=None) if lapsed else standing)
             return tuple(found)
@@ -187,7 +196,8 @@ class Claims:
         def read(session: Session) -> Wishes:
             run = session.get_one(RunRow, self._run)
             workers = self._workers(session)
-            alive = sum(self._lives(one) for one in workers)
+            now = self._now(session)
+            alive = sum(self._lives(one, now) for one in workers)
             return Wishes(run.revision, run.wish, run.limits, alive, alive < len(workers))
 
         return await self._database.read(read)
@@ -196,7 +206,7 @@ class Claims:
         """Free what dead workers had: whoever has nothing to take would never find out."""
 
         def write(session: Session) -> None:
-            self._bury(session)
+            self._bury(session, self._now(session))
 
         await self._database.write(write)
 
@@ -204,13 +214,13 @@ class Claims:
         """Claim up to `most` of `tickets`, in this order, of those that are free now; which ones."""
 
         def write(session: Session) -> dict[str, int]:
-            self._bury(session)
-            taken: dict[str, int] = {}
-            for row in self._free(session, tickets):
+            now, taken = self._now(session), dict[str, int]()
+            self._bury(session, now)
+            for row in self._free(session, tickets, now):
                 if len(taken) == most:
                     break
                 row.holder, row.generation = self.worker, row.generation + 1
-                row.lease_ends = self._clock() + self._lease_s
+                row.lease_ends = now + self._lease_s
                 session.add(row)
                 taken[row.ticket] = row.generation
             return taken
@@ -224,7 +234,7 @@ class Claims:
         held = dict(self.held)
 
         def write(session: Session) -> set[str]:
-            now = self._clock()
+            now = self._now(session)
             me = session.get_one(WorkerRow, self.worker)
             me.seen_at, me.ended_at = now, None
             session.add(me)
@@ -244,14 +254,16 @@ class Claims:
         return lost
 
     async def give_back(
-        self, ticket: str, *, worked_s: float, not_before: float = 0.0, fault: bool = False, reason: str | None = None
+        self, ticket: str, *, worked_s: float, wait_s: float = 0.0, fault: bool = False, reason: str | None = None
     ) -> None:
-        """Let go of a ticket. `fault`: the environment broke its step off, and that is counted."""
+        """Let go of a ticket, which is not to be tried for `wait_s`. `fault`: the environment broke its step off, and
+        that is counted."""
         generation = self.held.pop(ticket, None)
 
         def write(session: Session) -> None:
             for row in self._held(session, {ticket: generation} if generation is not None else {}):
-                row.holder, row.lease_ends, row.worked_s, row.not_before = None, None, worked_s, not_before
+                row.holder, row.lease_ends, row.worked_s = None, None, worked_s
+                row.not_before = self._now(session) + wait_s if wait_s else 0.0
                 row.faults += fault
                 if reason is not None:
                     row.reason = reason
@@ -286,8 +298,7 @@ class Claims:
         if (mine is not None and generation != mine) or holder not in (None, self.worker):
             raise LeaseLost(ticket)
 
-    def _free(self, session: Session, tickets: Sequence[str]) -> Iterable[AgentRow]:
-        now = self._clock()
+    def _free(self, session: Session, tickets: Sequence[str], now: float) -> Iterable[AgentRow]:
         # Rows that another worker is just changing are left to it, where the database can tell.
         rows = {row.ticket: row for row in self._rows(session, tickets, skip_locked=True)}
         for ticket in tickets:
@@ -317,14 +328,14 @@ class Claims:
         query = select(WorkerRow).where(WorkerRow.run == self._run, col(WorkerRow.ended_at).is_(None))
         return session.exec(query).all()
 
-    def _lives(self, worker: WorkerRow) -> bool:
-        return worker.id == self.worker or _lives(worker, self._clock(), self._lease_s)
+    def _lives(self, worker: WorkerRow, now: float) -> bool:
+        return worker.id == self.worker or _lives(worker, now, self._lease_s)
 
-    def _bury(self, session: Session) -> list[WorkerRow]:
+    def _bury(self, session: Session, now: float) -> list[WorkerRow]:
         """Free what dead workers had; the others that live."""
         alive = []
         for worker in self._workers(session):
-            if not self._lives(worker):
+            if not self._lives(worker, now):
                 self._leave(session, worker.id)
             elif worker.id != self.worker:
                 alive.append(worker)
@@ -333,7 +344,7 @@ class Claims:
     def _leave(self, session: Session, worker: str) -> None:
         row = session.get(WorkerRow, worker)
         if row is not None:
-            row.ended_at = self._clock()
+            row.ended_at = self._now(session)
             session.add(row)
         # The generation grows too: should it live after all, nothing of what it writes is taken.
         session.exec(

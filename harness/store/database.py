@@ -123,6 +123,10 @@ class Database:
         """Run `write` in the writer's transaction; returns when it is on disk. Raises StoreError."""
         return await asyncio.wrap_future(self.post(write, awaited=True))
 
+    def now(self, session: Session) -> float:
+        """What time it is for leases, asked in the transaction of a read or a write; see harness.store.backend."""
+        return self._backend.now(session)
+
     async def read(self, read: Callable[[Session], Result]) -> Result:
         """Run `read` in a session of its own, in a thread. Raises StoreError."""
         return await asyncio.to_thread(self.read_now, read)

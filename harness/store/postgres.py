@@ -7,7 +7,6 @@ say of a place is `Postgres.name`, and libpq names host, port and user.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,8 +47,10 @@ _STALLED: Final = "-c idle_in_transaction_session_timeout=60000"
 _PASSING: Final = ("08", "57P", "25P03", "53300", "40001", "40P01", "25006")
 """Beginnings of SQLSTATEs: connection, shutdown, time-outs, too many clients, two in each other's way, a standby."""
 
+# Not when the transaction began: it may have waited since.
+_NOW: Final = "extract(epoch FROM clock_timestamp())::float8"
 _MARK: Final = text(
-    "INSERT INTO writers (id, batch, at) VALUES (:writer, :batch, :at) ON CONFLICT (id) DO UPDATE "
+    f"INSERT INTO writers (id, batch, at) VALUES (:writer, :batch, {_NOW}) ON CONFLICT (id) DO UPDATE "
     "SET batch = excluded.batch, at = excluded.at WHERE writers.batch < excluded.batch RETURNING batch"
 )
 
@@ -97,10 +98,14 @@ class Postgres:
 
     def mark(self, session: Session, writer: str, batch: int) -> bool:
         """Waits for an earlier attempt whose connection was lost but that the server is still busy with."""
-        connection, now = session.connection(), time.time()
+        connection = session.connection()
         if batch == 1:
-            connection.execute(text("DELETE FROM writers WHERE at < :before"), {"before": now - _DAY_S})
-        return connection.execute(_MARK, {"writer": writer, "batch": batch, "at": now}).scalar() is not None
+            connection.execute(text(f"DELETE FROM writers WHERE at < {_NOW} - {_DAY_S}"))
+        return connection.execute(_MARK, {"writer": writer, "batch": batch}).scalar() is not None
+
+    def now(self, session: Session) -> float:
+        """By the server's clock: those of the machines that share it differ."""
+        return float(session.connection().execute(text(f"SELECT {_NOW}")).scalar_one())
 
     def there(self, session: Session) -> None:
         """A database that was dropped does not answer."""

@@ -129,10 +129,11 @@ class Runs:
 
     async def worked_s(self, run: RunRow) -> float:
         """For how long anybody has worked on the run: what lies between two that took it up does not count."""
-        query = select(WorkerRow.born, WorkerRow.seen_at).where(WorkerRow.run == run.id).order_by(col(WorkerRow.born))
-        worked_s, until = 0.0, run.started_at
-        for born, seen_at in await self._database.read(lambda session: tuple(session.exec(query))):
-            worked_s += max(0.0, seen_at - max(born, until))
+        query = select(WorkerRow.began_at, WorkerRow.seen_at).where(WorkerRow.run == run.id)
+        in_turn = query.order_by(col(WorkerRow.began_at))
+        worked_s = until = 0.0
+        for began_at, seen_at in await self._database.read(lambda session: tuple(session.exec(in_turn))):
+            worked_s += max(0.0, seen_at - max(began_at, until))
             until = max(until, seen_at)
         return worked_s
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,10 @@ class Sqlite:
                 f"{self.path} was removed or replaced while it was open",
                 hint="put it back, or move all of its folder away to begin anew",
             )
+
+    def now(self, session: Session) -> float:
+        """By this machine's clock: there is no other."""
+        return time.time()
 
     def leave(self, session: Session, writer: str) -> None:
         """Nothing was marked."""

@@ -71,7 +71,7 @@ class AgentRow(SQLModel, table=True):
     """Grows whenever the ticket changes hands: writes of an earlier holder are refused."""
     lease_ends: float | None = None
     not_before: float = 0.0
-    """After a fault of the environment: when to try again."""
+    """After a fault of the environment: when to try again, by the clock of leases."""
     failed_verdicts: int = 0
     faults: int = 0
     """Faults of the environment that broke a step off."""
@@ -119,9 +119,11 @@ class WorkerRow(SQLModel, table=True):
     host: str
     pid: int
     born: float
-    """When the process started, in seconds since the epoch: ids of processes are given out again."""
+    """When the process started, as `sandbox.presence.born_at` says it: ids of processes are given out again."""
     leads: bool
     """Whether it began the run or took it up, and did not join it."""
+    began_at: float
+    """When it entered the run. This and all that follows is of the clock of leases; see `harness.store.backend`."""
     seen_at: float
     ended_at: float | None = None
 

@@ -68,7 +68,7 @@ class Scene:
         )
         await Runs(self.database).begin(row, [Ticket(id=name, title=name) for name in TICKETS])
         for number in range(WORKERS):
-            claims = Claims(self.database, "r", leads=number == 0, clock=lambda: self.now)
+            claims = Claims(self.database, "r", leads=number == 0, clock=lambda _: self.now)
             await claims.begin()
             self.workers.append(Worker(claims, StoreJournal(self.database, "r", claims=claims)))
 
@@ -105,7 +105,7 @@ class Scene:
         """All leave; whoever comes next ends what has not ended."""
         for worker in self.workers:
             await worker.claims.end()
-        claims = Claims(self.database, "r", clock=lambda: self.now)
+        claims = Claims(self.database, "r", clock=lambda _: self.now)
         await claims.begin()
         journal = StoreJournal(self.database, "r", claims=claims)
         for ticket in await claims.take(TICKETS, len(TICKETS)):

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Final
 import pytest
 from sqlmodel import Session
 
-from harness.store.claims import LEASE_S, Claims, LeaseLost
+from harness.store.claims import LEASE_S, Claims, LeaseLost, waits
 from harness.store.database import Database
 from harness.store.effects import StoreEffects
 from harness.store.journal import IllegalMove, StoreJournal
@@ -61,6 +62,14 @@ def move_elsewhere(session: Session, worker: str, seen_at: float) -> None:
     row = session.get_one(WorkerRow, worker)
     row.host, row.seen_at = "elsewhere", seen_at
     session.add(row)
+
+
+def apart(session: Session, *workers: str) -> None:
+    """As if each were on a machine of its own."""
+    for worker in workers:
+        row = session.get_one(WorkerRow, worker)
+        row.host = f"the machine of {worker}"
+        session.add(row)
 
 
 def die(session: Session, worker: str) -> None:
@@ -180,7 +189,7 @@ async def test_a_worker_elsewhere_counts_until_its_lease_is_over(place: Path | s
     now = 1000.0
     async with Database(place) as database:
         await begun(database)
-        first, second = (Claims(database, "r1", leads=False, clock=lambda: now) for _ in range(2))
+        first, second = (Claims(database, "r1", leads=False, clock=lambda _: now) for _ in range(2))
         await first.begin()
         await first.take(["t0"], 1)
         await database.write(lambda session: move_elsewhere(session, first.worker, now))
@@ -198,14 +207,55 @@ async def test_a_worker_elsewhere_counts_until_its_lease_is_over(place: Path | s
         assert row.worked_s == 12.5
 
 
+@pytest.mark.parametrize("off_s", [3600.0, -3600.0])
+async def test_a_worker_whose_clock_is_an_hour_off_neither_takes_nor_loses_a_ticket(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, off_s: float
+) -> None:
+    @contextlib.contextmanager
+    def there() -> Iterator[None]:
+        """On the machine whose clock is wrong."""
+        right_time = time.time
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", lambda: right_time() + off_s)
+            yield
+
+    async with Database(postgres_url) as database:
+        names = await begun(database)
+        here, other = (Claims(database, "r1", leads=False) for _ in range(2))
+        await here.begin()
+        with there():
+            await other.begin()
+        await database.write(lambda session: apart(session, here.worker, other.worker))
+        assert await here.take(["t0"], 1) == ("t0",)
+        with there():
+            assert await other.take(names, 2) == ("t1", "t2")
+            assert (await other.wishes()).workers == 2
+            assert await other.renew({}) == frozenset()
+        assert await here.take(names, 3) == ()
+        assert (await here.wishes()).workers == 2
+        assert {one.ticket: one.holder for one in await here.standings()} == {
+            "t0": here.worker,
+            "t1": other.worker,
+            "t2": other.worker,
+        }
+        await here.give_back("t0", worked_s=0.0, wait_s=50, fault=True)
+        with there():
+            assert await other.take(["t0"], 1) == ()
+            (standing, *_) = await other.standings()
+            assert waits(standing.not_before, time.time())
+            await other.end()
+        assert await here.renew({}) == frozenset()
+        assert await Runs(database).worked_s(await Runs(database).find("r1")) < 3600
+
+
 async def test_what_is_given_back_waits_and_counts_its_fault(place: Path | str) -> None:
     now = 1000.0
     async with Database(place) as database:
         await begun(database)
-        claims = Claims(database, "r1", clock=lambda: now)
+        claims = Claims(database, "r1", clock=lambda _: now)
         await claims.begin()
         await claims.take(["t0"], 1)
-        await claims.give_back("t0", worked_s=3.0, not_before=1060.0, fault=True, reason="tries again")
+        await claims.give_back("t0", worked_s=3.0, wait_s=60, fault=True, reason="tries again")
         (row, *_) = await Runs(database).agents("r1")
         assert (row.holder, row.faults, row.worked_s, row.reason) == (None, 1, 3.0, "tries again")
         assert await claims.take(["t0"], 1) == ()
@@ -218,10 +268,10 @@ async def test_nobody_waits_an_hour_because_the_clock_was_set_back_by_one(place:
     now = 10_000.0
     async with Database(place) as database:
         await begun(database)
-        claims = Claims(database, "r1", clock=lambda: now)
+        claims = Claims(database, "r1", clock=lambda _: now)
         await claims.begin()
         await claims.take(["t0"], 1)
-        await claims.give_back("t0", worked_s=0.0, not_before=now + 2, fault=True)
+        await claims.give_back("t0", worked_s=0.0, wait_s=2, fault=True)
         now -= 3600
         assert await claims.take(["t0"], 1) == ("t0",)
 
@@ -314,13 +364,21 @@ async def test_a_run_is_worked_on_as_long_as_somebody_works_on_it(place: Path | 
         await begun(database)
         row = await Runs(database).find("r1")
         assert await Runs(database).worked_s(row) == 0.0
+        now = 1000.0
+        first, second, third = (Claims(database, "r1", leads=False, clock=lambda _: now) for _ in range(3))
         # Two side by side, the first of them killed, and one a day later.
-        await database.write(
-            lambda session: session.add_all(
-                WorkerRow(id=f"{born}", run="r1", host="h", pid=1, born=born, leads=True, seen_at=seen_at)
-                for born, seen_at in ((0.5, 101.0), (51.0, 161.0), (86_400.0, 86_420.0))
-            )
-        )
+        await first.begin()
+        now = 1050.0
+        await second.begin()
+        now = 1100.0
+        await first.renew({})
+        now = 1160.0
+        await second.renew({})
+        await second.end()
+        now = 86_400.0
+        await third.begin()
+        now = 86_420.0
+        await third.renew({})
         assert await Runs(database).worked_s(row) == 180.0
 
 
