@@ -68,9 +68,10 @@ class Server:
     def initialise(self) -> None:
         self._run("initdb", "-D", "data", "-U", "spurline", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
-    def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+    def execute(self, statement: str, database: str = "postgres", *, options: str = "") -> list[tuple[Any, ...]]:
         """What `statement` answers, in a connection of its own."""
-        with psycopg.connect(f"host=127.0.0.1 port={self.port} user=spurline dbname={database}", autocommit=True) as c:
+        where = f"host=127.0.0.1 port={self.port} user=spurline dbname={database}"
+        with psycopg.connect(where, options=options, autocommit=True) as c:
             cursor = c.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 

@@ -9,115 +9,37 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
-from sandbox.sample import APP
-from tests.conftest import commit_all, git
+from tests.chaos.stores import InFile, OnServer, Store
+from tests.chaos.stories import make
+from tests.conftest import git
 from tests.e2e.conftest import SCRIPT, environment
+from tests.postgres import Server
 from tests.processes import GRACE_S
 
 Point = tuple[str, str, int]
 """A place, when, and how often it must be reached: see mortal.py."""
 
+CHECKED: Final[Point] = ("harness.validation.trial:Court._run", "before", 2)
+"""The first check has run in the sandbox, the second is about to."""
 MORTAL: Final = Path(__file__).with_name("mortal.py")
 FINAL: Final = ("verified", "failed", "unproven", "needs_human", "error", "cancelled")
-_SERVICE: Final = f"command: [{sys.executable}, app.py], ready: {{http: /healthz}}"
 _POLL_S: Final = 0.02
-
-SETTINGS: Final = f"""\
-project: sample
-baseline:
-  entry: a
-  services:
-    a: {{cwd: a, {_SERVICE}, env: {{NEXT: "${{host:b}}:${{port:b}}"}}}}
-    b: {{cwd: b, {_SERVICE}}}
-checks:
-  static: ["sh -c '! grep -rl TODO b'"]
-  http: checks/*.yaml
-agent: {{kind: {{kind}}, max_iterations: 2}}
-limits: {{limits}}
-"""
-CHECKS: Final = "- {name: b answers, request: {path: /}, expect: {status: 200, jmespath: {'next.status': null}}}\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """How one kind of ticket goes, and how it ends."""
-
-    ends: str
-    turns: str
-    preserve: bool = False
-    checked: bool = True
-    """Whether it has a check of its own: that `b` says the ticket's word."""
-
-
-def _wrote(content: str, path: str = "b/word.txt") -> str:
-    return f"  - {{say: I write it., use: [{{tool: write, input: {{file_path: {path}, content: {content}}}}}]}}\n"
-
-
-_SAID: Final = "  - {say: It is done.}\n"
-STORIES: Final[Mapping[str, Story]] = {
-    "loud": Story("verified", _wrote("WORD") + _SAID),
-    "mend": Story("verified", _wrote("quiet") + _SAID + _wrote("WORD") + _SAID),
-    # Nothing but the planted fault shows that the checks depend on its fork.
-    "keep": Story("verified", _wrote("kept", "b/notes.txt") + _SAID, preserve=True, checked=False),
-    "asks": Story("needs_human", "  - {say: Which?, use: [{tool: ask_human, input: {reason: Which word?}}]}\n"),
-    "lint": Story("failed", _wrote("TODO") + _SAID + _wrote("TODO again") + _SAID),
-    "mute": Story("failed", _wrote("mute") + _SAID + _wrote("mute again") + _SAID),
-}
-
-
-def ticket_of(name: str) -> str:
-    """The file of the ticket `KIND-NUMBER`."""
-    story, word = STORIES[name.split("-")[0]], name.upper()
-    expected = f"{{status: 200, json: {{next: {{word: {word}}}}}}}"
-    check = f"checks:\n  http: [{{name: the word, request: {{path: /}}, expect: {expected}}}]\n"
-    more = ("preserve: true\n" if story.preserve else "") + (check if story.checked else "")
-    return f"---\nid: {name}\ntitle: b says {word}\nservices: [b]\n{more}---\nPlease.\n"
-
-
-def recording_of(name: str) -> str:
-    """What the agent of the ticket does."""
-    return f"ticket: {name}\nturns:\n{STORIES[name.split('-')[0]].turns.replace('WORD', name.upper())}"
-
-
-def names(**counts: int) -> tuple[str, ...]:
-    """Ids of tickets: so many of each kind, mixed."""
-    numbered = [(number, kind) for kind, count in counts.items() for number in range(count)]
-    return tuple(f"{kind}-{number}" for number, kind in sorted(numbered))
-
-
-def make(root: Path, tickets: Sequence[str], *, kind: str = "rehearsal", limits: str = "{agents: 100}") -> Path:
-    """The repository with a system and these tickets."""
-    files = {
-        "spurline.yaml": SETTINGS.replace("{kind}", kind).replace("{limits}", limits),
-        "checks/all.yaml": CHECKS,
-        ".gitignore": ".spurline/\n",
-        **{f"{name}/{file}": text for name in ("a", "b") for file, text in (("app.py", APP), ("word.txt", name))},
-        **{f"tickets/{name}.md": ticket_of(name) for name in tickets},
-        **{f"recordings/{name}.yaml": recording_of(name) for name in tickets},
-    }
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    git(root, "init", "-q", "-b", "main")
-    commit_all(root, "first")
-    return root
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +72,7 @@ class Stage:
 
     root: Path
     tickets: tuple[str, ...]
+    store: Store
     env: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -203,31 +126,26 @@ class Stage:
             process.communicate()
             raise
 
-    def rows(self, query: str, *given: object) -> list[tuple[Any, ...]]:
-        """What the store says, read as anybody may. Nothing where there is none yet."""
-        path = self.state / "spurline.db"
-        if not path.exists():
-            return []
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as store:
-            try:
-                return store.execute(query, given).fetchall()
-            except sqlite3.OperationalError:
-                return []
+    def standing_still(self, process: subprocess.Popen[str]) -> None:
+        """Wait until the process was stopped, and does not hold what writers wait for: who waits for a process that
+        holds a file's only lock and never ends waits for ever."""
+        while True:
+            while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(_POLL_S)
+            if self.store.may_write():
+                return
+            process.send_signal(signal.SIGCONT)
+            time.sleep(_POLL_S)
+            process.send_signal(signal.SIGSTOP)
 
-    def may_write(self) -> bool:
-        """Whether nobody is in the middle of writing to the store."""
-        with closing(sqlite3.connect(self.root / ".spurline" / "spurline.db", timeout=1)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("ROLLBACK")
-            except sqlite3.OperationalError:
-                return False
-        return True
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What the store says."""
+        return self.store.rows(query)
 
-    def until(self, query: str, *given: object, process: subprocess.Popen[str] | None = None) -> list[tuple[Any, ...]]:
+    def until(self, query: str, *, process: subprocess.Popen[str] | None = None) -> list[tuple[Any, ...]]:
         """Look into the store until the query finds something, while the process lives."""
         deadline = time.monotonic() + GRACE_S
-        while not (found := self.rows(query, *given)):
+        while not (found := self.rows(query)):
             assert time.monotonic() < deadline, query
             assert process is None or process.poll() is None, (query, process.communicate())
             time.sleep(_POLL_S)
@@ -294,7 +212,8 @@ class Stage:
         """Wait until nothing of the project runs, save for a keeper that keeps nothing: it ends by itself."""
         deadline = time.monotonic() + GRACE_S / 3
         while left := [
-            line for line in self.running().values() if " keeper " not in line and "watchdog.py" not in line
+            *(line for line in self.running().values() if " keeper " not in line and "watchdog.py" not in line),
+            *(f"the store is open: {user}" for user in self.store.users()),
         ]:
             assert time.monotonic() < deadline, left
             time.sleep(0.1)
@@ -321,14 +240,32 @@ class Stage:
 
 
 @contextmanager
-def staged(tickets: Sequence[str], **said: str) -> Iterator[Stage]:
-    """The project in a folder of its own; all of it is ended and removed afterwards.
+def staged(tickets: Sequence[str], *, server: Server | None = None, **said: str) -> Iterator[Stage]:
+    """The project in a folder of its own, and where there is a server its store in a database of its own; all of it is
+    ended and removed afterwards.
 
     Its path is short, as a user's is: the keeper's socket lies in it then, and nothing in the temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    stage = Stage(make(folder / "repo", tickets, **said), tuple(tickets))
+    with database_of(server) as there:
+        store = there or InFile(folder / "repo" / ".spurline" / "spurline.db")
+        root = make(folder / "repo", tickets, **said, store=there.url if there else "")
+        stage = Stage(root, tuple(tickets), store)
+        try:
+            yield stage
+        finally:
+            stage.clear()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def database_of(server: Server | None) -> Iterator[OnServer | None]:
+    """A database of its own, as empty as a user's first one."""
+    if server is None:
+        yield None
+        return
+    name = f"chaos_{secrets.token_hex(6)}"
+    server.execute(f"CREATE DATABASE {name}")
     try:
-        yield stage
+        yield OnServer(server, name)
     finally:
-        stage.clear()
-        shutil.rmtree(folder, ignore_errors=True)
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")

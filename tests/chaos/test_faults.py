@@ -19,15 +19,15 @@ import pytest
 
 from sandbox.driver import Driver
 from sandbox.local.client import find_keeper
-from tests.chaos.stage import Point, Ran, Stage, ended, names, staged
+from tests.chaos.accounts import verified
+from tests.chaos.stage import CHECKED, Point, Stage, ended, staged
+from tests.chaos.stories import names
 from tests.conftest import commit_all, git
 
 pytestmark = pytest.mark.timeout(600)
 
 T = TypeVar("T")
 
-CHECKED: Final[Point] = ("harness.validation.trial:Court._run", "before", 2)
-"""The first check has run in the sandbox, the second is about to."""
 ONE: Final = names(loud=1)
 BRIEF: Final = "{agents: 20, hold_minutes: 0.05}"
 LONG: Final = "{agents: 20, hold_minutes: 1}"
@@ -76,14 +76,6 @@ def service_of(stage: Stage, name: str) -> int | None:
     baseline = asked(stage, lambda driver: driver.baseline())
     assert baseline is not None
     return baseline.services[name].pid
-
-
-def verified(stage: Stage, ran: Ran) -> None:
-    """The run's end: as if nothing had happened."""
-    assert ran.code == 0, ran
-    assert set(stage.states().values()) == {"verified"}
-    stage.assert_once()
-    stage.assert_nothing_left()
 
 
 @pytest.mark.parametrize("victim", ["router", "fork"])

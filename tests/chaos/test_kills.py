@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
-import psutil
 import pytest
 
-from tests.chaos.stage import STORIES, Point, Stage, ended, names, staged
+from tests.chaos.accounts import TWENTY, Account, alike, gone_on, worked
+from tests.chaos.seeds import SEED
+from tests.chaos.stage import Point, Stage, ended, staged
+from tests.chaos.stories import names
 
 pytestmark = pytest.mark.timeout(3000)
 
@@ -88,25 +88,8 @@ ALL: Final[tuple[Point, ...]] = (
     (f"{CLAIMS}.end", "before", 1),
 )
 
-TWENTY: Final = names(loud=3, mend=1, keep=1, mute=1, lint=1, asks=13)
 HUNDRED: Final = names(loud=22, mend=10, keep=10, mute=5, lint=10, asks=43)
 CHAINS: Final = 4
-SEED: Final = int(os.environ.get("CHAOS_SEED", "1"))
-
-Account = dict[str, tuple[Any, ...]]
-
-
-def worked(stage: Stage) -> Account:
-    """What the backlog comes to where nobody is killed."""
-    ran = stage.run("run", "--json", timeout_s=1500)
-    assert ran.code == 1, ran
-    stage.assert_once()
-    stage.assert_nothing_left()
-    account = stage.account()
-    assert {name: how[0] for name, how in account.items()} == {
-        name: STORIES[name.split("-")[0]].ends for name in stage.tickets
-    }
-    return account
 
 
 @pytest.fixture(scope="module")
@@ -158,39 +141,9 @@ def killed_by_chance(stage: Stage, seed: int, times: int, most: int) -> None:
         command = going_on(stage)
 
 
-def standing_still(stage: Stage, run: subprocess.Popen[str]) -> None:
-    """Wait until the process was stopped, and does not hold the store's only lock for writers: who waits for a process
-    that holds it and never ends waits for ever, as with any file."""
-    while True:
-        while psutil.Process(run.pid).status() != psutil.STATUS_STOPPED:
-            time.sleep(0.05)
-        if stage.may_write():
-            return
-        os.kill(run.pid, signal.SIGCONT)
-        time.sleep(0.05)
-        os.kill(run.pid, signal.SIGSTOP)
-
-
 def going_on(stage: Stage) -> tuple[str, ...]:
     # One that was killed before it had noted its run has nothing to be taken up.
     return ("runs", "resume") if stage.states() else ("run",)
-
-
-def gone_on(stage: Stage, clean: Account) -> None:
-    """Take the run up to its end, where it has not come to it: all is as in a run that nobody killed."""
-    if stage.rows("SELECT state FROM runs") != [("finished",)]:
-        ran = stage.run("runs", "resume", "--json", timeout_s=1500)
-        assert ran.code == 1, ran
-        assert ran.objects[-1]["event"] == "run.finished"
-    alike(stage, clean)
-
-
-def alike(stage: Stage, clean: Account) -> None:
-    stage.assert_once()
-    stage.assert_nothing_left()
-    account = stage.account()
-    assert account == clean
-    assert len(stage.branches()) == sum(trees is not None for _, _, _, trees, _ in account.values())
 
 
 def test_killed_in_the_middle_of_every_node(of_twenty: Account) -> None:
@@ -218,7 +171,7 @@ def test_killed_whenever_it_may_be(of_twenty: Account, seed: int) -> None:
 def test_one_worker_takes_over_from_another_that_was_killed(of_twenty: Account, place: Point) -> None:
     with staged(TWENTY) as stage:
         run = stage.start("run", "--json", at=place, number="SIGSTOP")
-        standing_still(stage, run)
+        stage.standing_still(run)
         worker = stage.start("worker", "--json")
         stage.until("SELECT ticket FROM events WHERE kind = 'run.resumed'", process=worker)
         run.kill()

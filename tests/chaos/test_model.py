@@ -14,7 +14,8 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from harness.agents.rehearsal.server import serve_rehearsal
-from tests.chaos.stage import STORIES, Stage, names, staged
+from tests.chaos.stage import Stage, staged
+from tests.chaos.stories import STORIES, names
 
 pytestmark = pytest.mark.timeout(600)
 

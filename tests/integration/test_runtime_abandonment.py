@@ -12,7 +12,7 @@ from harness.settings import Project, read_project
 from harness.store.journal import StoreJournal
 from harness.store.runs import Runs
 from harness.store.tables import RunRow
-from tests.chaos.stage import make, names
+from tests.chaos.stories import make, names
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from harness.store.documents import sorted_json
 from harness.store.runs import Runs
 from harness.store.tables import RunRow
 from tasks.errors import UsageError
-from tests.chaos.stage import make, names
+from tests.chaos.stories import make, names
 from tests.conftest import commit_all
 
 

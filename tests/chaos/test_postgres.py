@@ -1,0 +1,149 @@
+"""Two workers share a run on a PostgreSQL, and one of them fails, or the server does, or what is between them.
+
+In the end each ticket is accounted for once and has the verdict that it has where nothing happens.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from tests.chaos.accounts import Account, alike, verified, worked
+from tests.chaos.seeds import SEED
+from tests.chaos.stage import CHECKED, Ran, Stage, ended, staged
+from tests.chaos.stores import OnServer
+from tests.chaos.stories import names
+from tests.postgres import Server
+
+pytestmark = pytest.mark.timeout(1200)
+
+TICKETS: Final = names(loud=6, mend=2, keep=2, mute=2, lint=2, asks=6)
+SHARED: Final = "{agents: 6}"
+"""Few enough that there is something left for a second worker."""
+TWO_HOLD: Final = "SELECT 1 FROM agents HAVING count(DISTINCT holder) = 2"
+
+Process = subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def clean(postgres: Server) -> Iterator[Account]:
+    with staged(TICKETS, server=postgres, limits=SHARED) as stage:
+        yield worked(stage)
+
+
+@contextmanager
+def two_at_work(server: Server) -> Iterator[tuple[Stage, Process, Process]]:
+    """The one that began the run, and one that has joined it; both have tickets."""
+    with staged(TICKETS, server=server, limits=SHARED) as stage:
+        leader = stage.start("run")
+        stage.until("SELECT id FROM workers", process=leader)
+        worker = stage.start("worker")
+        stage.until(TWO_HOLD, process=worker)
+        yield stage, leader, worker
+
+
+def go_on(stage: Stage, events: int, process: Process) -> None:
+    """Wait until so many more events were noted."""
+    ((before,),) = stage.until("SELECT count(*) FROM events")
+    stage.until(f"SELECT 1 FROM events HAVING count(*) >= {before + events}", process=process)
+
+
+def all_ended(*processes: Process) -> list[Ran]:
+    with ThreadPoolExecutor(len(processes)) as threads:
+        return list(threads.map(lambda process: ended(process, 900), processes))
+
+
+def shared(stage: Stage, clean: Account, *processes: Process) -> None:
+    """Both come to the run's end, and it is that of a clean one."""
+    for ran in all_ended(*processes):
+        assert ran.code == 1, ran
+    alike(stage, clean)
+
+
+def test_a_server_that_crashes_in_the_middle_of_the_checks_costs_no_verdict(postgres: Server) -> None:
+    with staged(names(loud=1), server=postgres) as stage:
+        with stage.stopped("run", "--json", at=CHECKED) as run:
+            postgres.stop("immediate")
+            postgres.start()
+        verified(stage, ended(run))
+
+
+def test_a_worker_ends_what_a_killed_leader_had_begun(postgres: Server) -> None:
+    with staged(names(loud=1), server=postgres) as stage:
+        leader = stage.start("run", at=CHECKED, number="SIGSTOP")
+        stage.standing_still(leader)
+        worker = stage.start("worker")
+        stage.until("SELECT ticket FROM events WHERE kind = 'run.resumed'", process=worker)
+        leader.kill()
+        ended(leader)
+        verified(stage, ended(worker))
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("victim", ["leader", "worker"])
+@pytest.mark.parametrize("seed", [SEED])
+def test_one_of_two_is_killed(postgres: Server, clean: Account, victim: str, seed: int) -> None:
+    chance = random.Random(seed)
+    with two_at_work(postgres) as (stage, leader, worker):
+        dies, lives = (leader, worker) if victim == "leader" else (worker, leader)
+        go_on(stage, chance.randint(0, 60), lives)
+        dies.kill()
+        ended(dies)
+        shared(stage, clean, lives)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", [SEED])
+def test_workers_come_and_are_killed_in_turn(postgres: Server, clean: Account, seed: int) -> None:
+    chance = random.Random(seed)
+    with two_at_work(postgres) as (stage, *at_work):
+        for _ in range(4):
+            go_on(stage, chance.randint(0, 25), at_work[0])
+            dies = at_work.pop(chance.randrange(2))
+            dies.kill()
+            ended(dies)
+            at_work.append(stage.start("worker"))
+            stage.until("SELECT 1 FROM workers WHERE ended_at IS NULL HAVING count(*) > 1", process=at_work[1])
+        shared(stage, clean, *at_work)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("mode", ["immediate", "fast"])
+def test_the_server_restarts_again_and_again(postgres: Server, clean: Account, mode: str) -> None:
+    with two_at_work(postgres) as (stage, leader, worker):
+        for _ in range(4):
+            postgres.stop(mode)
+            postgres.start()
+            go_on(stage, 15, leader)
+        shared(stage, clean, leader, worker)
+
+
+@pytest.mark.chaos
+def test_the_server_is_gone_for_a_while(postgres: Server, clean: Account) -> None:
+    with two_at_work(postgres) as (stage, leader, worker):
+        postgres.stop()
+        try:
+            time.sleep(20)
+            assert (leader.poll(), worker.poll()) == (None, None)
+        finally:
+            postgres.start()
+        shared(stage, clean, leader, worker)
+
+
+@pytest.mark.chaos
+def test_connections_are_cut_all_the_time(postgres: Server, clean: Account) -> None:
+    with two_at_work(postgres) as (stage, leader, worker):
+        assert isinstance(stage.store, OnServer)
+        cuts = 0
+        for _ in range(40):
+            cuts += stage.store.cut()
+            time.sleep(0.4)
+        assert cuts > 40
+        shared(stage, clean, leader, worker)
