@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -25,8 +26,21 @@ _LINES: Final = 200
 _LINE_LIMIT: Final = 400
 # The limit on open files is raised to what the system allows: every listener and every connection is one.
 _SHELL: Final = 'umask 077; ulimit -n "$(ulimit -Hn)" 2>/dev/null; exec "$0" "$@"'
+_FILES_BESIDE: Final = 256
+"""Open files beside those of its listeners: its own, and connections."""
 FLUSH_INTERVAL_MS: Final = 20
 """How long a record may wait in Envoy's buffer: the price of a barrier."""
+
+
+def ensure_files(listening: int) -> None:
+    """SandboxError where Envoy may not have the open files for so many sockets that listen: it aborts when it runs out,
+    and takes every sandbox along."""
+    _, may = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != may < listening + _FILES_BESIDE:
+        raise SandboxError(
+            f"the router needs {listening + _FILES_BESIDE} open files for one more sandbox, and may have {may}",
+            hint="raise the limit (`ulimit -Hn`) and bring the baseline up anew, or run fewer sandboxes at once",
+        )
 
 
 class Envoy:

@@ -48,17 +48,24 @@ def _held(wanted: Iterable[int]) -> Iterator[tuple[int, ...]]:
 
 
 def _bound(port: int) -> socket.socket:
-    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    held: socket.socket | None = None
     try:
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         # Lets a port be bound again whose old connections are still in TIME_WAIT; a listener there still refuses.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((LOOPBACK, port))
     except OSError as error:
-        held.close()
+        if held is not None:
+            held.close()
         if error.errno == errno.EMFILE:
             raise SandboxError(
                 "the router needs more open files than this process may have",
                 hint="raise the limit with `ulimit -n`, or run fewer sandboxes at once",
+            ) from error
+        if not port:
+            raise SandboxError(
+                f"no port of {LOOPBACK} is free any more: each sandbox has one for every service",
+                hint="delete sandboxes that are not needed, or run fewer at once",
             ) from error
         raise SandboxError(
             f"port {port} on {LOOPBACK} cannot be bound: {error.strerror}",

@@ -20,7 +20,7 @@ from sandbox.driver import Cursor, Window
 from sandbox.router.captures import Captures
 from sandbox.router.clusters import upstream_of
 from sandbox.router.control import FAILURES, Control, Sockets
-from sandbox.router.envoy import Envoy
+from sandbox.router.envoy import Envoy, ensure_files
 from sandbox.router.ingress import Slots
 from sandbox.router.listeners import Layout, Paths
 from sandbox.router.ports import LOOPBACK, again, fresh
@@ -80,6 +80,7 @@ class Router:
         SandboxError with Envoy's last lines where it does not come up.
         """
         try:
+            ensure_files(len(self._pairs) + self._slots.ports_needed)
             self._prepare(upstreams)
             with fresh(len(self._pairs) + self._slots.ports_needed) as ports:
                 self._ports = dict(zip(self._pairs, ports, strict=False))
@@ -295,6 +296,7 @@ class Router:
         await self._until_live(str(self._wanted))
 
     async def _grow(self) -> None:
+        ensure_files(len(self._pairs) + len(self._ingress_ports()) + self._slots.ports_needed)
         with fresh(self._slots.ports_needed) as ports:
             self._slots.add(self._slots.block(ports))
             self._write_listeners()
