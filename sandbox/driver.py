@@ -17,7 +17,6 @@ A driver runs one baseline and any number of sandboxes beside it. What every dri
   route has moved and its requests have drained. The generation of each named service grows by one.
 * A fork of a commit runs from a checkout of exactly this commit, which nobody else can write to.
 * `renew` moves the end of the lease; a lease that ends takes the forks, the routes, the key and the checkouts along.
-  A baseline whose lease has ended goes down as soon as no sandbox lives beside it.
 * `delete` is idempotent. After it a request with the key is refused with 421.
 * `window` waits until every record of requests that ended before the call has arrived. What could not be recorded
   is counted in `dropped`; a driver that cannot know must say 1, not 0.
@@ -88,7 +87,7 @@ class Baseline:
     urls: Mapping[str, str]
     """Unkeyed URL of each service through the router."""
     lease_ends: float | None
-    """When it goes down unless renewed, or a sandbox lives beside it; None: it stays up until `down`."""
+    """When it goes down unless renewed; None: it stays up until `down`."""
     healthy: bool
 
 

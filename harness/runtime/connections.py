@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -111,7 +112,8 @@ async def baseline_of(project: Project, driver: Driver, commit: str, narrate: Na
 
 
 async def _leave(driver: Driver) -> None:
-    """Stop the baseline that nobody uses any more, unless it is to stay or somebody has a sandbox beside it."""
+    """Stop the baseline that nobody uses any more, unless it is to stay; while somebody has a sandbox beside it, it
+    does."""
     from harness.validation.baseline import is_probe
 
     baseline = await driver.baseline()
@@ -121,8 +123,17 @@ async def _leave(driver: Driver) -> None:
         if is_probe(sandbox.name):
             # Somebody was killed while he asked the baseline.
             await driver.delete(sandbox.name)
-    if not await driver.list():
+    if left := await driver.list():
+        await hold_until(driver, max(sandbox.lease_ends for sandbox in left))
+    else:
         await driver.down()
+
+
+async def hold_until(driver: Driver, until: float) -> None:
+    """Have the baseline stay up until then at least: when it goes, so do the sandboxes beside it."""
+    baseline = await driver.baseline()
+    if baseline is not None and baseline.lease_ends is not None and baseline.lease_ends < until:
+        await driver.hold(lease_s=max(0.0, until - time.time()))
 
 
 @asynccontextmanager

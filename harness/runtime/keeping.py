@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.runtime.connections import attached
+from harness.runtime.connections import attached, hold_until
 from harness.settings import Project
 from tasks.errors import SandboxGone, UsageError
 from tasks.states import is_final
@@ -45,6 +45,7 @@ async def keep_sandboxes(project: Project, database: Database, run: str, tickets
                 with suppress(SandboxGone):
                     if (await driver.get(agent.sandbox)).lease_ends < until:
                         await driver.renew(agent.sandbox, ttl_s=for_s)
+                    await hold_until(driver, until)
                     now.append(agent.ticket)
     if gone := [agent.ticket for agent in agents if is_final(agent.state) and agent.ticket not in now]:
         raise UsageError(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.store.tables import AgentRow
     from tasks.backlog import Backlog
 
-# What broke off is no story that could be played to the same end.
+# What broke off, or went on after its end, is no story that could be played to the same end.
 _PLAYABLE: Final = frozenset({"verified", "failed", "unproven", "needs_human"})
 
 
@@ -33,7 +33,7 @@ async def record_run(project: Project, agents: Iterable[AgentRow], folder: Path,
     """Write what each agent did that came to an end of its own; whether nothing of it was lost."""
     whole, left_out = True, []
     for agent in agents:
-        if agent.state not in _PLAYABLE:
+        if agent.state not in _PLAYABLE or agent.carries_on:
             left_out.append(agent.ticket)
             continue
         try:

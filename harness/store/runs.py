@@ -155,14 +155,14 @@ class Runs:
         await self._database.write(write)
 
     async def keep(self, run: str, tickets: Sequence[str], until: float) -> tuple[AgentRow, ...]:
-        """Have the sandboxes of these tickets live until then, when the tickets have ended; the agents. UsageError for
-        a ticket that the run does not have."""
+        """Have the sandboxes of these tickets live until then at least, when the tickets have ended; the agents.
+        UsageError for a ticket that the run does not have."""
 
         def write(session: Session) -> tuple[AgentRow, ...]:
             agents = agents_of(session, run, tickets)
             concerned = [agents[ticket] for ticket in dict.fromkeys(tickets)]
             for agent in concerned:
-                agent.keep_until = until
+                agent.keep_until = max(until, agent.keep_until or 0.0)
                 session.add(agent)
             session.flush()
             return tuple(AgentRow(**agent.model_dump()) for agent in concerned)

@@ -206,7 +206,7 @@ class LocalDriver:
         if self._up is None:
             return ()
         baseline, sandboxes = self._up
-        if baseline.lease_ends is not None and baseline.lease_ends <= self._clock() and not sandboxes.live():
+        if baseline.lease_ends is not None and baseline.lease_ends <= self._clock():
             if not dry_run:
                 await self._down("the baseline's lease ended")
             return ("baseline",)

@@ -14,6 +14,8 @@ from harness.agents.transcript import Transcript
 from tests.chaos.stage import Point, Stage, ended, staged
 from tests.conftest import commit_all, git
 
+pytestmark = pytest.mark.timeout(600)
+
 TRANSCRIPT: Final = "harness.agents.transcript:Transcript"
 NOTES: Final = "harness.store.notes:Notes"
 AGENT: Final = "harness.agents.anthropic.agent:AnthropicAgent"
@@ -94,10 +96,13 @@ def transcript(stage: Stage, name: str) -> Transcript:
 
 
 def leases(stage: Stage) -> list[float]:
-    """How long each sandbox of the project still lives, in seconds."""
+    """How long each sandbox of the project still lives, in seconds; the baseline that it needs does too."""
     ran = stage.run("sandbox", "list", "--json")
     assert ran.code == 0, ran
-    return [one["lease_ends"] - time.time() for one in ran.objects]
+    left_s = [one["lease_ends"] - time.time() for one in ran.objects]
+    (baseline,) = stage.run("baseline", "status", "--json").objects
+    assert baseline["lease_ends"] - time.time() > max(left_s) - 60
+    return left_s
 
 
 @pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
@@ -133,6 +138,35 @@ def test_what_is_verified_is_kept_as_configured_though_its_run_is_killed(stage: 
     assert stage.run("runs", "resume").code == 0
     (left_s,) = leases(stage)
     assert left_s > 1000
+
+
+@pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
+def test_a_sandbox_that_is_kept_outlives_a_cancel(stage: Stage) -> None:
+    assert stage.run("run", at=(f"{VALIDATOR}.validate", "after", 1)).code == -9
+    ran = stage.run("runs", "keep", "last", "-t", "loud-0", "--for", "5h", "--json")
+    assert (ran.code, ran.objects[-1]["now"]) == (0, ["loud-0"]), ran
+    assert leases(stage)[0] > 4 * 3600
+    assert stage.run("runs", "cancel").code == 0
+    assert stage.states() == {"loud-0": "cancelled"}
+    assert leases(stage)[0] > 4 * 3600
+
+
+@pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
+def test_a_budget_that_was_too_small_is_raised_and_the_work_goes_on(stage: Stage) -> None:
+    assert stage.run("run", at=(f"{TRANSCRIPT}.add[tools]", "after", 1)).code == -9
+    ran = stage.run("runs", "limit", "last", "-t", "loud-0", "--ticket-calls", "1")
+    assert (ran.code, "loud-0: ticket calls 1" in ran.out) == (0, True), ran
+    assert stage.run("runs", "resume").code == 1
+    assert shown(stage, "loud-0")["reason"] == "out of budget: the ticket's 1 model calls are spent"
+    # Of all tickets, it would leave this one's own as it is.
+    for options in (["--ticket-calls", "9"], ["-t", "loud-0", "--ticket-calls", "2"]):
+        assert stage.run("runs", "limit", "last", *options).code == 0
+    assert stage.run("runs", "retry", "last", "--carry-on").code == 0
+    ran = stage.run("runs", "resume")
+    assert ran.code == 0, ran
+    assert shown(stage, "loud-0")["model_calls"] == 2
+    refused = stage.run("runs", "limit", "last", "-t", "loud-0", "--agents", "2")
+    assert (refused.code, "--agents is the whole run's" in refused.err) == (2, True), refused
 
 
 @pytest.mark.parametrize("stage", [LISTENING], indirect=True, ids=[""])

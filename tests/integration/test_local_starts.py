@@ -341,21 +341,6 @@ async def test_leases_follow_the_drivers_clock(sample: Sample, tmp_path: Path) -
             await driver.get("x")
 
 
-async def test_a_baseline_stays_as_long_as_a_sandbox_lives_beside_it(sample: Sample, tmp_path: Path) -> None:
-    now = 1000.0
-    async with LocalDriver(sample.repo, tmp_path / "state", clock=lambda: now) as driver:
-        await driver.up(system_of(), sample.base, lease_s=10)
-        await driver.create("kept", ttl_s=100)
-        await driver.create("other", ttl_s=20)
-        now = 1050.0
-        assert await driver.reap() == ("other",)
-        assert await driver.baseline() is not None
-        assert [box.name for box in await driver.list()] == ["kept"]
-        now = 1100.0
-        assert await driver.reap() == ("baseline",)
-        assert await driver.baseline() is None
-
-
 async def test_a_dry_run_of_gc_names_what_gc_removes_and_removes_nothing(sample: Sample, tmp_path: Path) -> None:
     now = 1000.0
     async with LocalDriver(sample.repo, tmp_path / "state", clock=lambda: now) as driver:
