@@ -45,6 +45,7 @@ _OF_AGENTS: Final = (
     "model_calls",
     "started_at",
     "ended_at",
+    "limits",
 )
 """What a snapshot reads of each agent's row."""
 
@@ -282,7 +283,7 @@ def _agent(row: Any, verdict: str) -> Agent:
         model_calls=row.model_calls,
         began=row.started_at or 0.0,
         ended=row.ended_at or 0.0,
-        budgets=json.loads(row.limits),
+        budgets={} if row.limits == "{}" else json.loads(row.limits),
     )
 
 
