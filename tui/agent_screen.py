@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Final
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from textual.binding import Binding
 from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import Footer, OptionList, Static, Tab, Tabs
+from textual.worker import Worker
 
 from tasks.errors import SpurlineError
 from tui.evidence import sandbox
@@ -110,7 +112,7 @@ AgentScreen {
         due = known is None or (live and time.monotonic() - self._read_at >= _EVERY_S)
         if due and self._reading != self._page:
             self._reading = self._page
-            self.run_worker(self._read(self._page), group="read", exclusive=True)
+            self._reader: Worker[None] = self.run_worker(partial(self._read, self._page), group="read", exclusive=True)
 
     async def _read(self, page: str) -> None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar, Final
 
 from rich.console import RenderableType
@@ -13,9 +14,12 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
+from textual.css.query import NoMatches
 from textual.widgets import Input, RichLog, Static
+from textual.worker import Worker
 
 _SLICE_S: Final = 0.01
+"""Of our own time: a busy machine gets on as well."""
 
 
 class Reading(Vertical):
@@ -98,25 +102,29 @@ Reading {
         if self._wrote_all():
             self.workers.cancel_group(self, "write")
         else:
-            self.run_worker(self._go_on(), exclusive=True, group="write")
+            self._writer: Worker[None] = self.run_worker(self._go_on, exclusive=True, group="write")
 
     async def _go_on(self) -> None:
         done = False
-        while not done:
+        # Who left the page in the meantime needs nothing written.
+        while not done and self.is_attached:
             # Rendering is slow, and keys are to be heard meanwhile.
             await asyncio.sleep(0)
-            done = self._wrote_all()
+            with suppress(NoMatches):
+                done = self._wrote_all()
 
     def _wrote_all(self) -> bool:
         """Write what is not written yet, for `_SLICE_S` at most; whether all of it is."""
-        until = time.monotonic() + _SLICE_S
-        while self._written < len(self._pieces) and time.monotonic() < until:
+        first, until = not self._written, time.thread_time() + _SLICE_S
+        while self._written < len(self._pieces) and time.thread_time() < until:
             piece = self._pieces[self._written]
             self.log_.write(self._marked(piece), expand=True, shrink=True, scroll_end=False)
             self._written += 1
-        self._settle()
         if self._written < len(self._pieces):
+            if first:
+                self._settle()
             return False
+        self._settle()
         self._place = None
         if self._words and self._found < 0:
             self.action_found(1)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.text import Text
 from textual.pilot import Pilot
 
 from sandbox.seen import Seen, SeenExchange, SeenHop
@@ -271,15 +272,17 @@ async def test_a_conversation_goes_on_at_its_end_only() -> None:
         assert len(log.lines) == before + 3
 
 
-async def test_a_long_conversation_lets_keys_through_while_it_is_written() -> None:
-    said = tuple(Said(BEGAN + n, "agent", "\n".join(["word " * 10] * 20)) for n in range(300))
-    async with opened("2", Detail("generating-00", (), (), said)) as (app, pilot, _):
-        screen = app.screen
-        assert isinstance(screen, AgentScreen)
-        reading = screen.query_one(Reading)
-        await until(pilot, lambda: 0 < reading._written < 300)
-        await pilot.press("1")
+async def test_a_long_page_lets_keys_through_while_it_is_written() -> None:
+    async with opened("1", Detail(TICKET, (), ())) as (app, pilot, _):
         await until_seen(pilot, "it has not begun")
-        await pilot.press("2")
-        await until(pilot, lambda: reading._written == 300)
-        await until_seen(pilot, "word word")
+        reading = app.screen.query_one(Reading)
+        reading.show([Text("\n".join([f"word {n}"] * 20)) for n in range(1_000)], top=True)
+        assert 0 < reading._written < 1_000
+        await pilot.press("end")
+        await until(pilot, lambda: reading._written == 1_000)
+        await pilot.press("end")
+        await until_seen(pilot, "word 999")
+        # What is left half written is given up for another page.
+        reading.show([Text("\n".join(["other"] * 20)) for n in range(1_000)], top=True)
+        reading.show([Text("done")], top=True)
+        await until(pilot, lambda: reading.log_.lines[-1].text.strip() == "done" and len(reading.log_.lines) == 1)
