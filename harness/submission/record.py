@@ -7,6 +7,7 @@ bytes, so that making a record again changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -34,8 +35,17 @@ def statement_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "_type": STATEMENT_TYPE,
         "subject": subjects(document["commit"], document["tree"]),
         "predicateType": PREDICATE_TYPE,
-        "predicate": {"spurline": _version(), "verdict": dict(document)},
+        "predicate": {"spurline": _version(), "verdict": _stated(document)},
     }
+
+
+def _stated(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record states of a verdict: what was seen on the way stays in the store, since it holds whole answers of
+    services and a record goes wherever the commit goes; its digest is stated."""
+    stated = {name: value for name, value in document.items() if name != "seen"}
+    if "seen" in document:
+        stated["seen_digest"] = hashlib.sha256(canonical(document["seen"])).hexdigest()
+    return stated
 
 
 def subjects(commit: str, tree: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,15 @@ def test_a_record_is_sound_and_the_same_bytes_each_time(key: SigningKey, record:
     assert found.key == key.public.keyid
     assert found.verdict == DOCUMENT
     assert make_record(DOCUMENT, key) == record
+
+
+def test_what_was_seen_of_services_is_stated_by_its_digest_alone(key: SigningKey, record: bytes) -> None:
+    seen = [{"check": "a", "baseline": {"answer": "the card of Mrs Smith"}, "sandbox": {"answer": "none"}}]
+    one, other = make_record({**DOCUMENT, "seen": seen}, key), make_record({**DOCUMENT, "seen": []}, key)
+    assert b"Smith" not in base64.b64decode(json.loads(one)["payload"])
+    assert verify_record(one, [key.public], agrees).sound
+    digests = [verify_record(made, [key.public], agrees).verdict["seen_digest"] for made in (one, other)]
+    assert digests[0] == hashlib.sha256(canonical(seen)).hexdigest() != digests[1]
 
 
 def test_it_is_an_in_toto_statement_in_a_dsse_envelope(record: bytes) -> None:
