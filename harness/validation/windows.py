@@ -54,6 +54,8 @@ def origins(window: Window, said: str, known: Sequence[str]) -> list[Exchange]:
 def seen_in(window: Window, result: CheckResult, known: Sequence[str]) -> Seen:
     """What is kept of a run of a check that came to `result`."""
     found = [] if result.passed else origins(window, result.said, known)
+    # What happens on the baseline as well is not where it failed.
+    found = [one for one in found if signature(one) not in known]
     return seen(window.hops, _distinct(window.exchanges), found, result.seen.answer)
 
 

@@ -27,7 +27,7 @@ from harness.validation.facts import (
 from harness.validation.results import CheckResult, FailingTest, digest
 from harness.validation.trial import Run, Series, Trial
 from harness.validation.verdict import Judgement, judge
-from harness.validation.windows import failures
+from harness.validation.windows import failures, seen_in
 from sandbox.driver import LogLine, Sandbox, Window
 from sandbox.exchanges import Exchange
 from sandbox.hops import Hop, Lost
@@ -132,6 +132,14 @@ def test_what_was_seen_is_kept_with_the_document_without_the_key() -> None:
     assert found[COMMAND.name] == (Seen(), replace(seen, exchanges=(), hops=found[COMMAND.name][1].hops))
     assert KEY not in json.dumps(document)
     assert seen_of({}) == {}
+
+
+def test_what_happens_on_the_baseline_too_is_not_where_it_failed() -> None:
+    failing = CheckResult("fail", "expected 201, got 502 payments said no")
+    assert [hop.service for hop in seen_in(WINDOW, failing, ()).hops if hop.origin] == ["payments"]
+    kept = seen_in(WINDOW, failing, failures(WINDOW))
+    assert not any(hop.origin for hop in kept.hops)
+    assert {one.service for one in kept.exchanges} == {"payments", "gateway"}
 
 
 def test_many_checks_that_pass_do_not_make_the_document_large() -> None:
