@@ -58,7 +58,7 @@ class Server:
             try:
                 return self.start()
             except AssertionError:
-                self.port = _free_port()
+                self.port = free_port()
         return self.start()
 
     def stop(self, mode: str = "immediate") -> None:
@@ -96,7 +96,7 @@ class Server:
 def serve(bin_folder: Path, *, options: str = FAST) -> Iterator[Server]:
     """A server with no databases but its own; as it is, none that would survive a loss of power."""
     home = Path(tempfile.mkdtemp(prefix="spurline-postgres-"))
-    user = _somebody(home)
+    user = somebody(home)
     watch = subprocess.Popen(
         ["/bin/sh", "-c", _WATCH, "watch", str(bin_folder / "pg_ctl"), str(home)],
         cwd="/",
@@ -105,7 +105,7 @@ def serve(bin_folder: Path, *, options: str = FAST) -> Iterator[Server]:
         **user,
     )
     try:
-        server = Server(bin_folder, home, _free_port(), user, options)
+        server = Server(bin_folder, home, free_port(), user, options)
         server.initialise()
         server.settle()
         yield server
@@ -116,7 +116,7 @@ def serve(bin_folder: Path, *, options: str = FAST) -> Iterator[Server]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _somebody(home: Path) -> dict[str, Any]:
+def somebody(home: Path) -> dict[str, Any]:
     """Whom to run as: `initdb` refuses root."""
     if os.geteuid() != 0:
         return {}
@@ -130,7 +130,7 @@ def _somebody(home: Path) -> dict[str, Any]:
     raise AssertionError("there is nobody but root to run PostgreSQL as")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -38,8 +38,10 @@ def alike(stage: Stage, clean: Account) -> None:
     stage.assert_once()
     stage.assert_nothing_left()
     account = stage.account()
-    assert account == clean
-    assert len(stage.branches()) == sum(trees is not None for _, _, _, trees, _ in account.values())
+    differing = {name: (account.get(name), clean.get(name)) for name in {*account, *clean}}
+    differing = {name: (found, wanted) for name, (found, wanted) in differing.items() if found != wanted}
+    assert not differing, differing
+    assert len(stage.branches()) == sum(changes is not None for _, _, _, changes, _ in account.values())
 
 
 def verified(stage: Stage, ran: Ran) -> None:

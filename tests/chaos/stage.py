@@ -38,6 +38,7 @@ Point = tuple[str, str, int]
 CHECKED: Final[Point] = ("harness.validation.trial:Court._run", "before", 2)
 """The first check has run in the sandbox, the second is about to."""
 MORTAL: Final = Path(__file__).with_name("mortal.py")
+ELSEWHERE: Final = Path(__file__).with_name("elsewhere.py")
 FINAL: Final = ("verified", "failed", "unproven", "needs_human", "error", "cancelled")
 _POLL_S: Final = 0.02
 
@@ -74,6 +75,7 @@ class Stage:
     tickets: tuple[str, ...]
     store: Store
     env: Mapping[str, str] = field(default_factory=dict)
+    script: tuple[str, ...] = (str(SCRIPT),)
 
     @property
     def tmp(self) -> Path:
@@ -88,7 +90,7 @@ class Stage:
     ) -> subprocess.Popen[str]:
         """`spurline ARGUMENTS…`, which sends itself the signal `at` that point."""
         self.tmp.mkdir(exist_ok=True)
-        mortal = [sys.executable, str(MORTAL), number, *map(str, at)] if at else [str(SCRIPT)]
+        mortal = [sys.executable, str(MORTAL), number, *map(str, at)] if at else [*self.script]
         return subprocess.Popen(
             [*mortal, *arguments],
             cwd=self.root,
@@ -162,9 +164,11 @@ class Stage:
             'SELECT ticket, state, reason, iterations, branch, "commit" FROM agents'
         ):
             made = branch in self.branches()
-            trees = git(self.root, "log", "--format=%T", f"main..{branch}").split() if made else None
+            # Not their trees: those hold where the store is, too.
+            commits = ("log", "--format=tformat:commit", "--raw", "--no-abbrev", f"main..{branch}")
+            changes = git(self.root, *commits).splitlines() if made else None
             noted = commit is not None and bool(self.noted(commit))
-            found[ticket] = (state, reason, iterations, trees, noted)
+            found[ticket] = (state, reason, iterations, changes, noted)
         return found
 
     def branches(self) -> list[str]:
@@ -255,6 +259,21 @@ def staged(tickets: Sequence[str], *, server: Server | None = None, **said: str)
         finally:
             stage.clear()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def elsewhere(stage: Stage, *, off_s: float) -> Iterator[Stage]:
+    """The same project on another machine, as far as Spurline can tell: in a clone of its own, with the same store, and
+    with a clock that is so many seconds off."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    git(folder, "clone", "-q", str(stage.root), "repo")
+    script = (sys.executable, str(ELSEWHERE), "elsewhere", str(off_s))
+    other = Stage(folder / "repo", stage.tickets, stage.store, script=script)
+    try:
+        yield other
+    finally:
+        other.clear()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -17,10 +17,11 @@ import pytest
 
 from tests.chaos.accounts import Account, alike, verified, worked
 from tests.chaos.seeds import SEED
-from tests.chaos.stage import CHECKED, Ran, Stage, ended, staged
+from tests.chaos.small_server import serve_small
+from tests.chaos.stage import CHECKED, Ran, Stage, elsewhere, ended, staged
 from tests.chaos.stores import OnServer
 from tests.chaos.stories import names
-from tests.postgres import Server
+from tests.postgres import Server, programs
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -147,3 +148,65 @@ def test_connections_are_cut_all_the_time(postgres: Server, clean: Account) -> N
             time.sleep(0.4)
         assert cuts > 40
         shared(stage, clean, leader, worker)
+
+
+@pytest.mark.chaos
+def test_the_disk_of_the_server_is_full(clean: Account) -> None:
+    found = programs()
+    assert found is not None
+    with serve_small(found) as small:
+        if small is None:
+            pytest.skip("nobody may mount a file system here")
+        with two_at_work(small.server) as (stage, leader, worker):
+            small.fill()
+            for ran in all_ended(leader, worker):
+                assert ran.code == 3, ran
+                assert "No space left on device" in ran.err
+                assert "free some space on the database's disk" in ran.err
+                assert "Traceback" not in ran.err
+            stage.quiet()
+            small.free()
+            shared(stage, clean, stage.start("runs", "resume"))
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("off_s", [3600.0, -3600.0])
+def test_two_machines_whose_clocks_differ_share_a_run_and_take_nothing_from_each_other(
+    postgres: Server, clean: Account, off_s: float
+) -> None:
+    with staged(TICKETS, server=postgres, limits=SHARED) as here, elsewhere(here, off_s=off_s) as there:
+        leader = here.start("run")
+        here.until("SELECT id FROM workers", process=leader)
+        worker = there.start("worker")
+        here.until(TWO_HOLD, process=worker)
+        assert [ran.code for ran in all_ended(leader, worker)] == [1, 1]
+        here.assert_once()
+        assert here.rows("SELECT ticket FROM agents WHERE generation > 1") == []
+        assert not {*here.branches()} & {*there.branches()}
+        on_both(here, there, clean)
+        here.assert_nothing_left()
+        there.assert_nothing_left()
+
+
+@pytest.mark.chaos
+def test_a_machine_that_is_gone_leaves_its_tickets_to_another_one(postgres: Server, clean: Account) -> None:
+    with staged(TICKETS, server=postgres, limits=SHARED) as here, elsewhere(here, off_s=-3600.0) as there:
+        leader = here.start("run")
+        here.until("SELECT id FROM workers", process=leader)
+        worker = there.start("worker")
+        here.until(TWO_HOLD, process=worker)
+        leader.kill()
+        ended(leader)
+        here.clear()
+        (ran,) = all_ended(worker)
+        assert ran.code == 1, ran
+        here.assert_once()
+        on_both(here, there, clean)
+        there.assert_nothing_left()
+
+
+def on_both(here: Stage, there: Stage, clean: Account) -> None:
+    """Each ticket came on one of the two machines to what it comes to in a clean run."""
+    accounts = here.account(), there.account()
+    differing = {ticket: how for ticket, how in clean.items() if how not in [one[ticket] for one in accounts]}
+    assert not differing, (differing, accounts)
