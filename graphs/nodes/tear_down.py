@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from langgraph.runtime import Runtime
 
@@ -18,15 +19,15 @@ async def tear_down(state: TicketState, runtime: Runtime[Ports]) -> TicketState:
         await ports.validator.release(work)
     with contextlib.suppress(SpurlineError):
         await ports.workspaces.release(work)
-    await ports.journal.move(
-        work.ticket.id,
-        state["outcome"],
-        state["reason"],
-        {
-            "iterations": state["iteration"],
-            "commit": state.get("commit"),
-            "verdict": state.get("verdict") or None,
-            "submission": state.get("submission"),
-        },
-    )
+    await ports.journal.move(work.ticket.id, state["outcome"], state["reason"], what_came(state))
     return {}
+
+
+def what_came(state: TicketState) -> dict[str, Any]:
+    """What is noted of a ticket with its end."""
+    return {
+        "iterations": state["iteration"],
+        "commit": state.get("commit"),
+        "verdict": state.get("verdict") or None,
+        "submission": state.get("submission"),
+    }

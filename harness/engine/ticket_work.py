@@ -11,9 +11,11 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from graphs.loop import TicketLoop, work_ticket
+from graphs.nodes.tear_down import what_came
 from graphs.ports import Ports, Stopped, Submitter, Work
 from graphs.state import TicketState
 from harness.engine.breakers import Breaker
@@ -103,7 +105,7 @@ class TicketWork:
         try:
             state = await self._through(ticket, standing, clock)
             # Where it had ended before it was taken up, only its row does not know yet.
-            await self.end(ticket, state["outcome"], state["reason"])
+            await self._noted(ticket, state)
         except Stopped:
             await self._stopped(ticket)
         except LeaseLost:
@@ -128,12 +130,36 @@ class TicketWork:
                     # The submission was begun before: see _Unhurried.
                     clock.stand_still()
                 await self._taken_up(ticket)
-                return await work_ticket(
-                    self._loop, self._ports, self._run, ticket, standing.attempt, carries_on=standing.carries_on
-                )
+                try:
+                    return await self._looped(ticket, standing)
+                except IllegalMove as illegal:
+                    await self._catch_up(ticket, illegal)
+                    clock.stand_still()
+                    return await self._looped(ticket, standing)
         finally:
             del self.clocks[ticket]
             self._rest(ticket)
+
+    async def _looped(self, ticket: str, standing: Standing) -> TicketState:
+        return await work_ticket(
+            self._loop, self._ports, self._run, ticket, standing.attempt, carries_on=standing.carries_on
+        )
+
+    async def _catch_up(self, ticket: str, illegal: IllegalMove) -> None:
+        """Put a row right that fell behind in a loss of power, where its ticket's position, which lies in another file,
+        knows that it was handed over. IllegalMove where it is anything else."""
+        if illegal.new != "verified" or is_final(illegal.old):
+            raise illegal
+        await self._move(ticket, "submitting", "")
+
+    async def _noted(self, ticket: str, state: TicketState) -> None:
+        """Note the end of a ticket, where its row does not know it."""
+        end = state["outcome"], state["reason"], what_came(state)
+        try:
+            await self.end(ticket, *end)
+        except IllegalMove as illegal:
+            await self._catch_up(ticket, illegal)
+            await self.end(ticket, *end)
 
     def _forget(self, ticket: str) -> None:
         """Somebody else works on it: nothing of it is ours any more."""
@@ -177,8 +203,16 @@ class TicketWork:
         await self._give_back(ticket, clock, wait_s=wait_s, fault=True, reason=f"{AFTER_FAULT}: {reason}")
         self._standings.change(ticket, faults=times, not_before=time.time() + wait_s)
 
-    async def end(self, ticket: str, state: FinalState, reason: str, *, environment: bool = False) -> None:
-        data = {"environment": True} if environment else {}
+    async def end(
+        self,
+        ticket: str,
+        state: FinalState,
+        reason: str,
+        came: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        environment: bool = False,
+    ) -> None:
+        data = {**came, "environment": True} if environment else came
         try:
             await self._move(ticket, state, reason, data)
         except IllegalMove as illegal:

@@ -46,7 +46,7 @@ class IllegalMove(RuntimeError):
 
     def __init__(self, ticket: str, old: AgentState, new: AgentState) -> None:
         super().__init__(f"agent of {ticket!r}: {old} cannot become {new}")
-        self.old = old
+        self.old, self.new = old, new
 
 
 class StoreJournal:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlmodel import Session
@@ -11,8 +13,11 @@ from sqlmodel import Session
 from harness.engine import supervisor as engine
 from harness.store.checkpoints import open_checkpoints
 from harness.store.database import Database
+from harness.store.journal import StoreJournal
 from harness.store.runs import Runs
 from harness.store.tables import AgentRow, WorkerRow
+from tasks.errors import StoreError
+from tasks.states import AgentState
 from tests.unit.floor import Floor, failing
 from tests.unit.memory_ports import Script, ticket, verdict
 from tests.unit.test_engine_steering import Held, elsewhere_and_silent
@@ -43,6 +48,53 @@ async def test_what_a_dead_worker_had_is_taken_up_by_one_with_nothing_else_to_do
         assert ending.state == "verified"
         held.go.set()
         await first
+
+
+class WithoutItsEnd(StoreJournal):
+    """The power goes before an end is noted."""
+
+    async def move(
+        self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None
+    ) -> None:
+        if state == "verified":
+            raise StoreError("gone")
+        await super().move(ticket, state, reason, data)
+
+
+def fell_behind(session: Session, state: str) -> None:
+    row = session.get_one(AgentRow, ("r1", "a"))
+    row.state, row.commit, row.submission, row.verdict = state, None, None, None
+    session.add(row)
+
+
+@pytest.mark.parametrize("row", ["queued", "generating", "submitting"])
+@pytest.mark.parametrize("torn_down", [True, False])
+async def test_what_was_handed_over_is_verified_though_a_loss_of_power_set_its_row_back(
+    database: Database, tmp_path: Path, row: str, torn_down: bool
+) -> None:
+    floor = Floor(database, [ticket("a")])
+    submitted: list[str] = []
+
+    async def submits(of: str, name: str) -> None:
+        if name == "submit":
+            submitted.append(of)
+
+    floor.world.before.append(submits)
+    async with open_checkpoints(tmp_path / "checkpoints.db") as saver:
+        if torn_down:
+            await (await floor.begin(saver=saver)).work(floor.tickets)
+        else:
+            floor.make_journal = WithoutItsEnd
+            with pytest.raises(StoreError, match="gone"):
+                await (await floor.begin(saver=saver)).work(floor.tickets)
+        await floor.claims.end()
+        await database.write(lambda session: fell_behind(session, row))
+        floor.make_journal = StoreJournal
+        (ending,) = await (await floor.joined(saver=saver)).work(floor.tickets)
+    assert (ending.state, submitted, floor.crashes) == ("verified", ["a"], [])
+    agent = (await floor.rows())["a"]
+    assert (agent.state, (agent.commit, agent.verdict)) == ("verified", floor.world.submitted["a"])
+    assert agent.submission
 
 
 async def test_a_ticket_that_is_cancelled_as_it_is_paused_ends(database: Database, tmp_path: Path) -> None:
