@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -290,6 +292,38 @@ def test_migrations_and_tables_agree(place: Path | str) -> None:
         assert context.get_current_revision() == newest()
         assert compare_metadata(context, SQLModel.metadata) == []
     engine.dispose()
+
+
+def written_by_an_earlier_version(place: Path | str, schema: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """A database of an earlier schema, with these rows, a table each."""
+    from alembic import command
+    from alembic.config import Config
+
+    backend, config = backend_of(place), Config()
+    config.set_main_option("script_location", str(files("harness.store") / "migrations"))
+    engine = backend.connect()
+    with engine.execution_options(**backend.writing).begin() as connection:
+        if isinstance(place, str):
+            connection.execute(text("DROP SCHEMA spurline CASCADE"))
+        backend.lock(connection)
+        config.attributes["connection"] = connection
+        command.upgrade(config, schema)
+        for table, row in rows.items():
+            names = ", ".join(f":{name}" for name in row)
+            connection.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({names})"), row)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("born", "worked_s"), [(1_700_000_000.0, 120.0), (1_700_000_090.0, 30.0)])
+async def test_a_run_of_an_earlier_version_was_worked_on_no_longer_than_it_was_there(
+    place: Path | str, born: float, worked_s: float
+) -> None:
+    run = run_row(at=1_700_000_000.0).model_dump(exclude={"options", "wish", "limits", "revision"})
+    worker = {"id": "w", "run": "r1", "host": "h", "pid": 1, "born": born, "leads": True, "seen_at": 1_700_000_120.0}
+    written_by_an_earlier_version(place, "0003", {"runs": run, "workers": worker})
+    async with Database(place) as database:
+        runs = Runs(database)
+        assert await runs.worked_s(await runs.find("r1")) == worked_s
 
 
 async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
