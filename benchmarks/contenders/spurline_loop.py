@@ -158,7 +158,7 @@ async def _work(lap: Lap, tickets: tuple[Ticket, ...], hollow: Hollow, database:
             workspaces=workspaces,
             driver=driver,
             limits=limits,
-            taken_up=noticeboard.read,
+            taken_up=noticeboard.take_up,
             wished=noticeboard.read,
             breakers={"baseline": Breaker("baseline", _told), "model": Breaker("model", _told)},
             on_crash=lambda ticket, trace: print(ticket, trace, file=sys.stderr),

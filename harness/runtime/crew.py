@@ -145,7 +145,7 @@ async def crew(
         positions = open_checkpoints(place, lambda thread: claims.ensure(owner(thread)))
 
         async def taken_up(ticket: str) -> None:
-            await asyncio.gather(_recount(budget, database, row, ticket), noticeboard.read(ticket))
+            await asyncio.gather(_recount(budget, database, row, ticket), noticeboard.take_up(ticket))
 
         supervisor = Supervisor(
             run=row.id,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from harness.store.agents import agents_of
 from harness.store.database import Database
@@ -61,16 +61,21 @@ class Notes:
         query = select(NoteRow).where(NoteRow.run == run, NoteRow.ticket == ticket).order_by(col(NoteRow.id))
         return await self._database.read(lambda session: tuple(session.exec(query)))
 
-    async def untold(self, run: str, ticket: str | None = None) -> Mapping[str, tuple[Note, ...]]:
-        """What is not known to be told, by ticket, oldest first; of one ticket only where it is given."""
+    async def untold(self, run: str) -> Mapping[str, tuple[Note, ...]]:
+        """What is not known to be told, by ticket, oldest first."""
         query = select(NoteRow).where(NoteRow.run == run, col(NoteRow.told_at).is_(None)).order_by(col(NoteRow.id))
-        if ticket is not None:
-            query = query.where(NoteRow.ticket == ticket)
         found: dict[str, tuple[Note, ...]] = {}
         for row in await self._database.read(lambda session: tuple(session.exec(query))):
-            assert row.id is not None
-            found[row.ticket] = (*found.get(row.ticket, ()), Note(row.id, row.text))
+            found[row.ticket] = (*found.get(row.ticket, ()), _note(row))
         return found
+
+    async def to_know(self, run: str, ticket: str) -> tuple[Note, ...]:
+        """What whoever takes the ticket up has to know, oldest first: what is not known to be told, and all that was
+        told in this attempt, whose transcript may lie on another machine."""
+        attempt = select(AgentRow.attempt).where(AgentRow.run == run, AgentRow.ticket == ticket).scalar_subquery()
+        wanted = or_(col(NoteRow.told_at).is_(None), col(NoteRow.attempt) == attempt)
+        query = select(NoteRow).where(NoteRow.run == run, NoteRow.ticket == ticket, wanted).order_by(col(NoteRow.id))
+        return await self._database.read(lambda session: tuple(map(_note, session.exec(query))))
 
     async def told(self, notes: Sequence[int]) -> tuple[int, ...]:
         """Note that these were told; which of them that was not known of."""
@@ -107,6 +112,11 @@ def worded(text: str) -> str:
             hint="an agent reads it again with every call: say where in the repository the rest stands",
         )
     return words
+
+
+def _note(row: NoteRow) -> Note:
+    assert row.id is not None
+    return Note(row.id, row.text)
 
 
 def _nobody_listens(run: str, agent: AgentRow) -> UsageError:

@@ -39,12 +39,24 @@ async def test_a_note_waits_until_it_is_told_and_is_told_once(database: Database
     assert set(waiting) == {"t0", "t1"}
     ids = [note.id for note in waiting["t0"]]
     assert await notes.told(ids[:1]) == (ids[0],)
-    assert await notes.untold("r1", "t0") == {"t0": (Note(ids[1], "and hurry"),)}
+    assert (await notes.untold("r1"))["t0"] == (Note(ids[1], "and hurry"),)
     first = (await rows(database))[0].told_at
     assert await notes.told(ids) == (ids[1],)
     assert (await rows(database))[0].told_at == first
-    assert await notes.untold("r1", "t0") == {}
+    assert set(await notes.untold("r1")) == {"t1"}
     assert [event.data["note"] for event in await Runs(database).events("r1", "t0")] == ids
+
+
+async def test_what_was_told_in_an_attempt_is_known_to_whoever_takes_that_one_up_and_to_no_later_one(
+    database: Database,
+) -> None:
+    notes, journal = Notes(database), StoreJournal(database, "r1")
+    await notes.leave("r1", ["t0", "t1"], "take euros")
+    await notes.told([note.id for note in await notes.to_know("r1", "t0")])
+    assert [note.text for note in await notes.to_know("r1", "t0")] == ["take euros"]
+    await journal.move("t0", "failed", "out of budget")
+    await Runs(database).retry("r1", ["t0"], carry_on=True, note="and hurry")
+    assert [note.text for note in await notes.to_know("r1", "t0")] == ["and hurry"]
 
 
 async def test_nobody_is_told_who_does_not_listen_any_more(database: Database) -> None:

@@ -27,7 +27,7 @@ async def test_what_is_told_waits_no_longer_and_is_said_once(database: Database)
     board = Noticeboard(notes, journal, "r1")
     await notes.leave("r1", ["t1", "t2"], "take euros")
     assert board.waiting(work("t1")) == ()
-    await board.read("t1")
+    await board.take_up("t1")
     assert [note.text for note in board.waiting(work("t1"))] == ["take euros"]
     assert board.waiting(work("t2")) == ()
     await notes.leave("r1", ["t1"], "and hurry")
@@ -42,6 +42,22 @@ async def test_what_is_told_waits_no_longer_and_is_said_once(database: Database)
         ("note.told", "t1", {"note": hurry.id}),
     ]
     assert len(board.waiting(work("t2"))) == 1
+
+
+async def test_who_takes_a_ticket_up_elsewhere_has_to_know_what_was_told_in_its_attempt(database: Database) -> None:
+    await Runs(database).begin(run_row(2), [ticket("t1"), ticket("t2")])
+    notes = Notes(database)
+    here, there = (Noticeboard(notes, MemoryJournal(), "r1") for _ in range(2))
+    await notes.leave("r1", ["t1"], "take euros")
+    await here.take_up("t1")
+    await here.told(work("t1"), here.waiting(work("t1")))
+    await there.take_up("t1")
+    # What comes meanwhile takes nothing away.
+    await notes.leave("r1", ["t1"], "and hurry")
+    await there.read()
+    assert [note.text for note in there.waiting(work("t1"))] == ["take euros", "and hurry"]
+    await there.told(work("t1"), there.waiting(work("t1")))
+    assert there.waiting(work("t1")) == ()
 
 
 async def test_a_note_to_a_run_at_work_is_looked_for(database: Database) -> None:
