@@ -35,10 +35,16 @@ class Keeping:
     """A Validator that leaves sandboxes alone which are to be kept. Implements graphs.ports.Validator."""
 
     def __init__(
-        self, inner: KeepingValidator, look: Callable[[str], Awaitable[AgentRow]], *, verified_s: float = 0.0
+        self,
+        inner: KeepingValidator,
+        look: Callable[[str], Awaitable[AgentRow]],
+        *,
+        leave: Callable[[Work], None],
+        verified_s: float = 0.0,
     ) -> None:
-        """`look` finds the agent of a ticket as it stands in the store; `verified_s` as in `kept_s`."""
-        self._inner, self._look, self._verified_s = inner, look, verified_s
+        """`look` finds the agent of a ticket as it stands in the store; `leave` is told whose sandbox is left alone;
+        `verified_s` as in `kept_s`."""
+        self._inner, self._look, self._leave, self._verified_s = inner, look, leave, verified_s
 
     async def static(self, work: Work, commit: str) -> str | None:
         return await self._inner.static(work, commit)
@@ -52,4 +58,6 @@ class Keeping:
     async def release(self, work: Work) -> None:
         agent = await self._look(work.ticket.id)
         keep_s = kept_s(agent, time.time(), verified_s=self._verified_s) if agent.attempt == work.attempt else 0.0
+        if keep_s > 0:
+            self._leave(work)
         await self._inner.release(work, keep_s=keep_s)

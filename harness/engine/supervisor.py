@@ -337,4 +337,6 @@ class Supervisor:
         """Renew the baseline's lease and those of all sandboxes at work: one round."""
         await self._at_work.quietly(self._driver.hold(lease_s=self._ttl_s), "leases")
         for work in tuple(self._workspaces.out.values()):
-            await self._at_work.quietly(self._driver.renew(work.sandbox, ttl_s=self._ttl_s), "leases")
+            # What was let go of since the round began has another lease, or none.
+            if self._workspaces.renews(work):
+                await self._at_work.quietly(self._driver.renew(work.sandbox, ttl_s=self._ttl_s), "leases")

@@ -70,6 +70,16 @@ class TrackedWorkspaces:
         self.out: dict[str, Work] = {}
         """By ticket."""
         self._owners: dict[str, str] = {}
+        self._left: set[str] = set()
+        """Sandboxes that live on by a lease of their own."""
+
+    def renews(self, work: Work) -> bool:
+        """Whether the lease of its sandbox is to be renewed."""
+        return self.out.get(work.ticket.id) == work and work.sandbox not in self._left
+
+    def leave(self, work: Work) -> None:
+        """Its sandbox has been given the lease that it is to have: to renew it could only make it shorter."""
+        self._left.add(work.sandbox)
 
     def owner(self, sandbox: str) -> str:
         """The ticket whose sandbox it is; the sandbox itself where it is no ticket's."""
@@ -83,6 +93,7 @@ class TrackedWorkspaces:
         work = await self._inner.prepare(run, ticket, attempt, carries_on)
         self.out[ticket.id] = work
         self._owners[work.sandbox] = ticket.id
+        self._left.discard(work.sandbox)
         return work
 
     async def commit(self, work: Work, message: str) -> str | None:
@@ -98,3 +109,4 @@ class TrackedWorkspaces:
         await self._inner.release(work)
         self.out.pop(work.ticket.id, None)
         self._owners.pop(work.sandbox, None)
+        self._left.discard(work.sandbox)

@@ -129,6 +129,7 @@ async def crew(
                 Keeping(
                     validator,
                     lambda ticket: Runs(database).agent(row.id, ticket),
+                    leave=workspaces.leave,
                     verified_s=settings.baseline.ttl if settings.submit.keep_sandbox else 0.0,
                 ),
                 limits.gates["checks"],

@@ -61,9 +61,9 @@ class Sandboxes:
 
 
 async def test_the_store_is_asked_as_a_sandbox_is_let_go_of(database: Database) -> None:
-    runs, inner = Runs(database), Sandboxes()
+    runs, inner, left = Runs(database), Sandboxes(), list[Work]()
     await runs.begin(run_row(1), [ticket("t1")])
-    keeping = Keeping(inner, lambda name: runs.agent("r1", name))
+    keeping = Keeping(inner, lambda name: runs.agent("r1", name), leave=left.append)
     assert await keeping.static(WORK, "c") == "c"
     await keeping.release(WORK)
     (row,) = await runs.keep("r1", ["t1", "t1"], 4_000_000_000.0)
@@ -74,6 +74,7 @@ async def test_the_store_is_asked_as_a_sandbox_is_let_go_of(database: Database) 
     # What is left of an earlier attempt is nobody's wish.
     await keeping.release(replace(WORK, attempt=2))
     assert inner.released[2] == 0
+    assert left == [WORK]
     await StoreJournal(database, "r1").move("t1", "error")
     await runs.retry("r1", ["t1"])
     assert (await runs.agent("r1", "t1")).keep_until is None

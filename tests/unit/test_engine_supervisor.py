@@ -308,6 +308,26 @@ async def test_one_round_of_leases_renews_all_whatever_one_of_them_says(database
     assert [name for name, _ in floor.crashes] == ["leases"]
 
 
+async def test_a_lease_that_was_given_to_a_sandbox_as_it_was_let_go_of_is_left_to_it(database: Database) -> None:
+    floor = Floor(database, [])
+    supervisor = floor.supervisor()
+    works = {name: await floor.workspaces.prepare("r1", ticket(name)) for name in ("a", "b", "c")}
+    floor.workspaces.leave(works["a"])
+    renew = floor.leases.renew
+
+    async def meanwhile(name: str, *, ttl_s: float) -> None:
+        await renew(name, ttl_s=ttl_s)
+        await floor.workspaces.release(works["c"])
+
+    floor.leases.renew = meanwhile  # type: ignore[method-assign]
+    await supervisor.renew()
+    assert floor.leases.renewed == [works["b"].sandbox]
+    # Worked on once more, it is renewed as ever.
+    await floor.workspaces.prepare("r1", ticket("a"))
+    await supervisor.renew()
+    assert floor.leases.renewed[1:] == [works["a"].sandbox, works["b"].sandbox]
+
+
 async def test_leases_are_renewed_while_there_is_work(database: Database) -> None:
     floor = Floor(database, [ticket("t")])
 
