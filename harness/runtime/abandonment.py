@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from harness.runtime.connections import attached, opened_store
+from harness.runtime.connections import attached, hold_until, opened_store
 from harness.settings import Project
 from tasks.errors import SpurlineError
 from tasks.states import is_final
@@ -67,5 +67,6 @@ async def _clear(agent: AgentRow, worktrees: Worktrees, driver: Driver | None) -
         with suppress(SpurlineError):
             if (keep_s := kept_s(agent, time.time())) > 0:
                 await driver.renew(work.sandbox, ttl_s=keep_s)
+                await hold_until(driver, time.time() + keep_s)
             else:
                 await driver.delete(work.sandbox)

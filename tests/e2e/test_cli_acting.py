@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from typing import Any, Final
 import pytest
 
 from harness.agents.transcript import Transcript
+from harness.runtime import opened_store
+from harness.settings import read_project
+from harness.store.runs import Runs
 from tests.chaos.stage import Point, Stage, ended, staged
 from tests.conftest import commit_all, git
 
@@ -148,6 +152,22 @@ def test_a_sandbox_that_is_kept_outlives_a_cancel(stage: Stage) -> None:
     assert leases(stage)[0] > 4 * 3600
     assert stage.run("runs", "cancel").code == 0
     assert stage.states() == {"loud-0": "cancelled"}
+    assert leases(stage)[0] > 4 * 3600
+
+
+async def wished_while_it_was_worked_on(stage: Stage, for_s: float) -> None:
+    project = read_project(stage.root)
+    async with opened_store(project) as database:
+        runs = Runs(database)
+        await runs.keep((await runs.find("last")).id, ["loud-0"], time.time() + for_s)
+
+
+@pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
+def test_what_was_to_be_kept_when_it_ended_is_kept_with_its_baseline_by_a_cancel(stage: Stage) -> None:
+    assert stage.run("run", at=(f"{VALIDATOR}.validate", "after", 1)).code == -9
+    asyncio.run(wished_while_it_was_worked_on(stage, 5 * 3600))
+    assert leases(stage)[0] < 3600
+    assert stage.run("runs", "cancel").code == 0
     assert leases(stage)[0] > 4 * 3600
 
 
