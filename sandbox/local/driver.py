@@ -67,9 +67,10 @@ class LocalDriver:
         self._guard = Guard(self._state, owner=owner, patience_s=patience_s)
         self._git = Git(repo.absolute(), self._state / "git")
         self._checkouts = Checkouts(self._git, self._state / "checkouts")
+        self._ports = PortPool()
         self._launcher = Launcher(
             checkouts=self._checkouts,
-            ports=PortPool(),
+            ports=self._ports,
             guard=self._guard,
             environ=os.environ,
             cages=Cages(self._git, self._state, os.environ),
@@ -113,6 +114,7 @@ class LocalDriver:
         try:
             await self.down()
         finally:
+            self._ports.close()
             await asyncio.to_thread(self._guard.__exit__, None, None, None)
 
     @property

@@ -2,6 +2,10 @@
 
 They come from below the kernel's ephemeral range, so that no outgoing connection takes one between its choice and
 the process's own `bind`. A port is handed out once and not again before it was given back.
+
+Nor does another driver of this machine hand it out meanwhile: a service that is slow to bind would find its port taken,
+or worse, somebody else's service would answer for it and be judged. So drivers share the range by blocks. Who has bound
+the first port of a block has all of it, for as long as its process lives.
 """
 
 from __future__ import annotations
@@ -9,46 +13,80 @@ from __future__ import annotations
 import errno
 import secrets
 import socket
+from collections import deque
 from typing import Final
 
 from tasks.errors import SandboxError
 
 FIRST_PORT: Final = 20000
 LAST_PORT: Final = 29999
+BLOCK: Final = 100
 
 
 class PortPool:
-    """Free ports, walked round from a random place so that two drivers of one machine rarely meet."""
+    """Free ports: the one that was given back longest ago comes first. `close` lets go of all."""
 
     def __init__(self, first: int = FIRST_PORT, last: int = LAST_PORT) -> None:
-        self._first, self._size = first, last - first + 1
-        self._next = secrets.randbelow(self._size)
-        self._taken: set[int] = set()
+        self._first, self._last = first, last
+        count = -(-(last - first + 1) // BLOCK)
+        begin = secrets.randbelow(count)
+        self._blocks = deque(first + BLOCK * ((begin + number) % count) for number in range(count))
+        """The first ports of those that are not ours."""
+        self._locks: list[socket.socket] = []
+        self._free: deque[int] = deque()
 
     def take(self) -> int:
         """A port that nobody listens on; SandboxError when all are taken."""
-        for _ in range(self._size):
-            port = self._first + self._next
-            self._next = (self._next + 1) % self._size
-            if port not in self._taken and _is_free(port):
-                self._taken.add(port)
-                return port
-        raise SandboxError(
-            f"no free port between {self._first} and {self._first + self._size - 1}",
-            hint="delete sandboxes that are not needed, or `spurline sandbox gc`",
-        )
+        while True:
+            for _ in range(len(self._free)):
+                port = self._free.popleft()
+                if _is_free(port):
+                    return port
+                # Somebody listens there who asked nobody.
+                self._free.append(port)
+            if not self._grow():
+                raise SandboxError(
+                    f"no free port between {self._first} and {self._last}",
+                    hint="delete sandboxes that are not needed, or `spurline sandbox gc`",
+                )
 
     def give_back(self, port: int) -> None:
-        self._taken.discard(port)
+        self._free.append(port)
+
+    def close(self) -> None:
+        """Other drivers may have the ports from now on."""
+        while self._locks:
+            self._locks.pop().close()
+        self._free.clear()
+
+    def _grow(self) -> bool:
+        """Get one more block; whether there was one."""
+        for _ in range(len(self._blocks)):
+            first = self._blocks.popleft()
+            if (lock := _bound(first)) is not None:
+                self._locks.append(lock)
+                self._free.extendleft(range(min(first + BLOCK - 1, self._last), first, -1))
+                return True
+            self._blocks.append(first)
+        return False
+
+
+def _bound(port: int) -> socket.socket | None:
+    """A socket that holds the port on every address, without the leave of SO_REUSEADDR; None where it is taken."""
+    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        held.bind(("", port))
+    except OSError:
+        held.close()
+        return None
+    return held
 
 
 def _is_free(port: int) -> bool:
-    """Whether `port` can be bound on every address, without the leave that SO_REUSEADDR gives."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
+    """Whether `port` can be bound on every address."""
+    if (held := _bound(port)) is None:
+        return False
+    held.close()
     if not socket.has_ipv6:
         return True
     try:

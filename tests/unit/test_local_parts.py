@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from sandbox.local import environment, wire
 from sandbox.local.client import KeeperDriver
 from sandbox.local.ledger import Ledger
 from sandbox.local.logfile import LogFile
-from sandbox.local.ports import PortPool
+from sandbox.local.ports import BLOCK, PortPool
 from sandbox.local.socketpath import private_folder, socket_path
 from sandbox.local.together import together, unsplit
 from sandbox.presence import born_at
@@ -36,15 +37,31 @@ class Clock:
 
 
 def test_ports_are_handed_out_once_and_never_while_in_use() -> None:
-    busy = PortPool().take()
-    with socket.create_server(("127.0.0.1", busy)):
-        pool = PortPool(first=busy, last=busy + 1)
+    with closing(PortPool()) as other:
+        first = other.take()
+        other.close()
+    with socket.create_server(("127.0.0.1", first + 1)), closing(PortPool(first=first, last=first + 2)) as pool:
         free = pool.take()
-        assert free == busy + 1
+        assert free == first + 2
         with pytest.raises(errors.SandboxError, match="no free port"):
             pool.take()
         pool.give_back(free)
         assert pool.take() == free
+
+
+def test_no_two_drivers_hand_out_the_same_port_even_before_anybody_listens_there() -> None:
+    with closing(PortPool()) as one, closing(PortPool()) as other:
+        # More than a block each, so that both grow past one another.
+        of_one = [one.take() for _ in range(2 * BLOCK)]
+        of_other = [other.take() for _ in range(2 * BLOCK)]
+        assert len({*of_one, *of_other}) == 4 * BLOCK
+
+
+def test_the_ports_of_a_driver_that_is_gone_are_free() -> None:
+    with closing(PortPool()) as one:
+        first = one.take() - 1
+    with closing(PortPool(first=first, last=first + BLOCK - 1)) as other:
+        assert first < other.take() < first + BLOCK
 
 
 def write(log: LogFile, text: str) -> None:
