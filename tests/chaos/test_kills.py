@@ -26,7 +26,7 @@ KEEPER: Final = "sandbox.local.client:KeeperDriver"
 VALIDATOR: Final = "harness.validation.validator:LoopValidator"
 COURT: Final = "harness.validation.trial:Court"
 EFFECTS: Final = "harness.store.effects:StoreEffects"
-SAVER: Final = "harness.store.checkpoints:_Saver"
+SAVER: Final = "harness.store.checkpoints:_Asked"
 CLAIMS: Final = "harness.store.claims:Claims"
 
 FEW: Final[tuple[Point, ...]] = (
@@ -111,6 +111,7 @@ def killed_at(stage: Stage, kills: Sequence[Point]) -> tuple[Point, ...]:
     for number, kill in enumerate(kills):
         ran = stage.run(*command, "--json", at=kill)
         if ran.code == 1:
+            assert ran.objects[-1]["event"] == "run.finished", ran
             return tuple(kills[number:])
         assert ran.code == -signal.SIGKILL, (kill, ran)
         command = going_on(stage)
