@@ -1,5 +1,5 @@
-"""The clock of one ticket: what it has been worked on, and when that is over. It stands still while the environment is
-waited for."""
+"""The clock of one ticket: what it has been worked on, and when that is over. It stands still while the ticket waits
+for the environment, or for its turn."""
 
 from __future__ import annotations
 
@@ -51,6 +51,9 @@ class TicketClock:
     @contextmanager
     def standing(self) -> Iterator[None]:
         """The time in the block does not count."""
+        if self._standing_since is not None:
+            yield
+            return
         self._standing_since = self._now()
         self._reschedule(None)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +16,8 @@ Urgency = Callable[[str], float]
 """How urgent a ticket is: the greater, the sooner; one unit is worth `AGED_S` of waiting."""
 Waited = Callable[[str, str, float], None]
 """Told the ticket, the gate and the seconds that it waited, where that was worth telling."""
+Standing = Callable[[str], AbstractContextManager[None]]
+"""Lets the time of a ticket stand still."""
 
 AGED_S: Final = 20.0
 _WORTH_TELLING_S: Final = 0.05
@@ -38,11 +40,12 @@ class Gate:
         *,
         urgency: Urgency = lambda _: 0.0,
         waited: Waited = lambda ticket, gate, seconds: None,
+        standing: Standing = lambda ticket: nullcontext(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._limit = _sound(limit)
-        self._urgency, self._waited, self._clock = urgency, waited, clock
+        self._urgency, self._waited, self._standing, self._clock = urgency, waited, standing, clock
         self._inside = 0
         self._waiting: list[_Waiter] = []
 
@@ -80,7 +83,9 @@ class Gate:
         self._waiting.append(waiter)
         self._let_in()
         try:
-            await waiter.let_in
+            if not waiter.let_in.done():
+                with self._standing(ticket):
+                    await waiter.let_in
         except asyncio.CancelledError:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)

@@ -4,13 +4,14 @@ while the run goes on, budgets for single tickets too."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from graphs.ports import Caps as Rounds
 from harness.engine.allowance import rounds, run_caps, ticket_caps
 from harness.engine.budget import Caps
-from harness.engine.gates import Gate, Urgency, Waited
+from harness.engine.gates import Gate, Standing, Urgency, Waited
 
 _OF_A_MACHINE: Final = ("sandboxes", "deletions", "forks", "checks")
 
@@ -39,18 +40,22 @@ class Limits:
         budget: Spending,
         urgency: Urgency,
         waited: Waited,
+        standing: Standing = lambda ticket: nullcontext(),
         changed: Callable[[Mapping[str, float]], None] = lambda limits: None,
         own_agents: int | None = None,
         changed_before: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """`said` has each limit of `harness.limits`; `changed` is told all of them whenever one changes. `own_agents`:
-        as many as this worker was told to work on, whatever its part would be, until the run is told otherwise than in
-        `changed_before`."""
+        """`said` has each limit of `harness.limits`; `changed` is told all of them whenever one changes, and `standing`
+        is the time of a ticket that waits for its turn. `own_agents`: as many as this worker was told to work on,
+        whatever its part would be, until the run is told otherwise than in `changed_before`."""
         self._said, self._calls, self._budget, self._changed = dict(said), calls, budget, changed
         self._single: dict[str, Mapping[str, float]] = {}
         self._own_agents, self._workers = own_agents, 1
         self._agents_before = changed_before.get("agents")
-        self.gates = {name: Gate(name, int(self._said[name]), urgency=urgency, waited=waited) for name in _OF_A_MACHINE}
+        self.gates = {
+            name: Gate(name, int(self._said[name]), urgency=urgency, waited=waited, standing=standing)
+            for name in _OF_A_MACHINE
+        }
         self._apply()
 
     @property

@@ -117,6 +117,10 @@ class Supervisor:
         """Before each call of the model; raises Stopped where the ticket is to stop."""
         self._at_work.admit_call(ticket)
 
+    def standing(self, ticket: str) -> contextlib.AbstractContextManager[None]:
+        """The time of a ticket at work does not count in the block."""
+        return self._at_work.standing(ticket)
+
     def drain(self) -> None:
         """Start nothing any more, and let everything at work stop at its next step."""
         self._at_work.draining = True

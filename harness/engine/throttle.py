@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from typing import Any
+from contextlib import AsyncExitStack, nullcontext
+from typing import Any, Final
 
 from graphs.ports import Validator, Verdict, Work, Workspaces
-from harness.engine.gates import Gate
+from harness.engine.gates import Gate, Standing
 from sandbox.driver import Driver, Sandbox, Source
 from tasks.ticket import Ticket
+
+_WORKTREES: Final = 8
+"""Made at once. The repository's lock lets in one after the other, and a commit must not wait behind all that begin."""
 
 
 class ThrottledValidator:
@@ -65,8 +68,9 @@ class ThrottledDriver:
 class TrackedWorkspaces:
     """Workspaces that know which work is out: whose lease is to be renewed, what is left when a ticket breaks off."""
 
-    def __init__(self, inner: Workspaces) -> None:
-        self._inner = inner
+    def __init__(self, inner: Workspaces, standing: Standing = lambda ticket: nullcontext()) -> None:
+        """The time of a ticket that waits until its worktree can be made is `standing`."""
+        self._inner, self._making = inner, Gate("worktrees", _WORKTREES, standing=standing)
         self.out: dict[str, Work] = {}
         """By ticket."""
         self._owners: dict[str, str] = {}
@@ -90,7 +94,8 @@ class TrackedWorkspaces:
         return frozenset(self._owners)
 
     async def prepare(self, run: str, ticket: Ticket, attempt: int = 1, carries_on: int = 0) -> Work:
-        work = await self._inner.prepare(run, ticket, attempt, carries_on)
+        async with self._making.place(ticket.id):
+            work = await self._inner.prepare(run, ticket, attempt, carries_on)
         self.out[ticket.id] = work
         self._owners[work.sandbox] = ticket.id
         self._left.discard(work.sandbox)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -259,8 +259,7 @@ class TicketWork:
         """See graphs.ports.Admit."""
         breaker = self._breakers.get(_NEEDS.get(step, ""))
         if breaker is not None and breaker.reason is not None and not self._to_stop(ticket):
-            self._rest(ticket)
-            with self.clocks[ticket].standing():
+            with self.standing(ticket):
                 waiting = asyncio.create_task(breaker.wait(), name=f"{ticket} waits for the {breaker.name}")
                 try:
                     while not waiting.done() and not self._to_stop(ticket):
@@ -269,6 +268,16 @@ class TicketWork:
                     waiting.cancel()
         if self._to_stop(ticket):
             raise Stopped
+
+    @contextlib.contextmanager
+    def standing(self, ticket: str) -> Iterator[None]:
+        """The time of the ticket in the block does not count: it waits, and does nothing."""
+        if (clock := self.clocks.get(ticket)) is None:
+            yield
+            return
+        self._rest(ticket)
+        with clock.standing():
+            yield
 
     def admit_call(self, ticket: str) -> None:
         """Before each call of the model; raises Stopped where the ticket is to stop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -74,6 +74,9 @@ async def crew(
     def urgency(ticket: str) -> float:
         return supervisor.urgency(ticket)
 
+    def standing(ticket: str) -> AbstractContextManager[None]:
+        return supervisor.standing(ticket)
+
     async with AsyncExitStack() as stack:
         budget = await _budget(said, database, row)
         calls = ModelLimits(
@@ -91,10 +94,11 @@ async def crew(
             budget=budget,
             urgency=urgency,
             waited=lambda ticket, gate, seconds: _note_wait(journal, backlog_ids, ticket, gate, seconds),
+            standing=standing,
             changed=lambda said: journal.emit("run.limits", None, said),
         )
         backlog_ids = frozenset(ticket.id for ticket in backlog)
-        workspaces = TrackedWorkspaces(Worktrees(repository, project.state / "worktrees", row.base))
+        workspaces = TrackedWorkspaces(Worktrees(repository, project.state / "worktrees", row.base), standing)
         throttled = cast(Driver, ThrottledDriver(driver, limits.gates, workspaces))
         validator = await stack.enter_async_context(
             LoopValidator(

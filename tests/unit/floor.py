@@ -101,7 +101,7 @@ class Floor:
         probe: Probe | None = None,
         wished: Callable[[], Awaitable[None]] = nothing,
     ) -> Supervisor:
-        self.workspaces = TrackedWorkspaces(self.world.workspaces)
+        self.workspaces = TrackedWorkspaces(self.world.workspaces, lambda ticket: supervisor.standing(ticket))
         self.claims = Claims(self.database, "r1", leads=leads)
         self.journal = self.make_journal(self.database, "r1", claims=self.claims)
         self.journal.listen(self.told.append)

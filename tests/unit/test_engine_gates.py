@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +39,31 @@ async def test_the_urgent_come_first() -> None:
         assert (gate.inside, gate.waiting) == (1, 3)
         first.set()
     assert inside == ["first", "b", "c", "a"]
+
+
+async def test_time_stands_still_for_who_waits_only() -> None:
+    waiting: list[str] = []
+
+    @contextlib.contextmanager
+    def standing(ticket: str) -> Iterator[None]:
+        waiting.append(ticket)
+        yield
+        waiting.remove(ticket)
+
+    gate = Gate("checks", 1, standing=standing)
+    inside: list[str] = []
+    first, second = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold(gate, "first", inside, first))
+        await settle()
+        assert waiting == []
+        group.create_task(hold(gate, "second", inside, second))
+        await settle()
+        assert waiting == ["second"]
+        first.set()
+        await settle()
+        assert (inside, waiting) == (["first", "second"], [])
+        second.set()
 
 
 async def test_no_one_starves_behind_the_urgent() -> None:

@@ -202,6 +202,32 @@ async def test_a_clock_that_stands_still_ends_nothing_and_goes_on_after() -> Non
     assert not other.expired
 
 
+async def test_a_clock_that_stands_still_for_two_reasons_goes_on_when_both_are_over() -> None:
+    clock = TicketClock(0.05)
+
+    async def work() -> None:
+        async with clock:
+            with clock.standing():
+                with clock.standing():
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)
+            assert not clock.expired
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError):
+        await work()
+
+
+async def test_a_clock_that_was_stopped_for_good_is_not_started_by_a_wait() -> None:
+    clock = TicketClock(0.05)
+    async with clock:
+        clock.stand_still()
+        with clock.standing():
+            pass
+        await asyncio.sleep(0.1)
+    assert not clock.expired
+
+
 def standing(name: str, state: str = "queued", **fields: object) -> Standing:
     plain = Standing(name, state, "", 1, None, 0.0, 0, 0.0, 0, False, 0, "{}")
     return replace(plain, **fields)  # type: ignore[arg-type]  # the tests name the fields

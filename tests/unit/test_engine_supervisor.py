@@ -117,6 +117,22 @@ async def test_one_tickets_error_touches_no_other(database: Database) -> None:
     assert all("Traceback" in text for _, text in floor.crashes)
 
 
+async def test_waiting_for_a_turn_is_no_work_on_a_ticket(database: Database) -> None:
+    names = [f"t{number}" for number in range(40)]
+    floor = Floor(database, [ticket(name) for name in names])
+
+    async def slowly(of: str, name: str) -> None:
+        if name == "prepare":
+            await asyncio.sleep(1)
+
+    floor.world.before.append(slowly)
+    # A few worktrees are made at once, and the last one waits for longer than a ticket may be worked on.
+    endings = await floor.work(agents=40, ticket_s=4)
+    await floor.check(endings)
+    assert {ending.state for ending in endings.values()} == {"verified"}
+    assert all(row.worked_s < 4 for row in (await floor.rows()).values())
+
+
 @pytest.mark.parametrize("at", ["prepare", "generate", "instantiate", "validate"])
 async def test_a_tickets_time_runs_out(database: Database, at: str) -> None:
     floor = Floor(database, [ticket("slow")])
