@@ -28,6 +28,7 @@ async def _watched(main: Coroutine[Any, Any, Result], drain: asyncio.Event | Non
     task = asyncio.ensure_future(main)
     stop = _Stop(task, drain)
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_told)
     # What was ignored from the start stays so: `nohup` and jobs in the background mean it.
     heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     for number in heeded:
@@ -41,6 +42,14 @@ async def _watched(main: Coroutine[Any, Any, Result], drain: asyncio.Event | Non
     finally:
         for number in heeded:
             loop.remove_signal_handler(number)
+
+
+def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what nobody caught, save for one thing: anyio tells a read of the keeper's socket that was just broken off
+    that there is something to read. Nobody wants that any more, and a user could do nothing about it."""
+    late = isinstance(context.get("exception"), asyncio.InvalidStateError)
+    if not (late and "Future.set_result" in context.get("message", "")):
+        loop.default_exception_handler(context)
 
 
 class _Stop:
