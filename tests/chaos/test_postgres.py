@@ -26,8 +26,9 @@ from tests.postgres import Server, programs
 pytestmark = pytest.mark.timeout(1200)
 
 TICKETS: Final = names(loud=6, mend=2, keep=2, mute=2, lint=2, asks=6)
-SHARED: Final = "{agents: 6}"
-"""Few enough that there is something left for a second worker."""
+LEADER: Final = ("run", "--agents", "1")
+"""It is not done before a second worker has come."""
+WORKER: Final = ("worker", "--agents", "4")
 TWO_HOLD: Final = "SELECT 1 FROM agents HAVING count(DISTINCT holder) = 2"
 
 Process = subprocess.Popen[str]
@@ -35,17 +36,17 @@ Process = subprocess.Popen[str]
 
 @pytest.fixture(scope="module")
 def clean(postgres: Server) -> Iterator[Account]:
-    with staged(TICKETS, server=postgres, limits=SHARED) as stage:
+    with staged(TICKETS, server=postgres) as stage:
         yield worked(stage)
 
 
 @contextmanager
 def two_at_work(server: Server) -> Iterator[tuple[Stage, Process, Process]]:
     """The one that began the run, and one that has joined it; both have tickets."""
-    with staged(TICKETS, server=server, limits=SHARED) as stage:
-        leader = stage.start("run")
+    with staged(TICKETS, server=server) as stage:
+        leader = stage.start(*LEADER)
         stage.until("SELECT id FROM workers", process=leader)
-        worker = stage.start("worker")
+        worker = stage.start(*WORKER)
         stage.until(TWO_HOLD, process=worker)
         yield stage, leader, worker
 
@@ -110,7 +111,7 @@ def test_workers_come_and_are_killed_in_turn(postgres: Server, clean: Account, s
             dies = at_work.pop(chance.randrange(2))
             dies.kill()
             ended(dies)
-            at_work.append(stage.start("worker"))
+            at_work.append(stage.start(*WORKER))
             stage.until("SELECT 1 FROM workers WHERE ended_at IS NULL HAVING count(*) > 1", process=at_work[1])
         shared(stage, clean, *at_work)
 
@@ -174,10 +175,10 @@ def test_the_disk_of_the_server_is_full(clean: Account) -> None:
 def test_two_machines_whose_clocks_differ_share_a_run_and_take_nothing_from_each_other(
     postgres: Server, clean: Account, off_s: float
 ) -> None:
-    with staged(TICKETS, server=postgres, limits=SHARED) as here, elsewhere(here, off_s=off_s) as there:
-        leader = here.start("run")
+    with staged(TICKETS, server=postgres) as here, elsewhere(here, off_s=off_s) as there:
+        leader = here.start(*LEADER)
         here.until("SELECT id FROM workers", process=leader)
-        worker = there.start("worker")
+        worker = there.start(*WORKER)
         here.until(TWO_HOLD, process=worker)
         assert [ran.code for ran in all_ended(leader, worker)] == [1, 1]
         here.assert_once()
@@ -190,10 +191,10 @@ def test_two_machines_whose_clocks_differ_share_a_run_and_take_nothing_from_each
 
 @pytest.mark.chaos
 def test_a_machine_that_is_gone_leaves_its_tickets_to_another_one(postgres: Server, clean: Account) -> None:
-    with staged(TICKETS, server=postgres, limits=SHARED) as here, elsewhere(here, off_s=-3600.0) as there:
-        leader = here.start("run")
+    with staged(TICKETS, server=postgres) as here, elsewhere(here, off_s=-3600.0) as there:
+        leader = here.start(*LEADER)
         here.until("SELECT id FROM workers", process=leader)
-        worker = there.start("worker")
+        worker = there.start(*WORKER)
         here.until(TWO_HOLD, process=worker)
         leader.kill()
         ended(leader)
