@@ -118,7 +118,10 @@ class Door:
 
     def _is_ours(self, host: str) -> bool:
         """Whether a Host header can only mean this host: names of others can be made to lead here, addresses cannot."""
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         return name in self._names or _address(name) is not None
 
     def _may(self, request: web.Request) -> bool:

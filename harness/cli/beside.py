@@ -106,11 +106,12 @@ def watched_by_a_person(out: Output) -> bool:
 
 @contextmanager
 def _as_it_was() -> Iterator[None]:
-    """The terminal is afterwards what it was before, also where a screen was killed on it."""
+    """The terminal is afterwards what it was before, also where a screen was killed on it; unless it is gone itself."""
     before = termios.tcgetattr(sys.stdin)
     try:
         yield
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-        sys.stdout.write(_PLAIN)
-        sys.stdout.flush()
+        with suppress(termios.error, OSError):
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+            sys.stdout.write(_PLAIN)
+            sys.stdout.flush()

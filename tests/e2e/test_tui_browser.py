@@ -148,7 +148,7 @@ def test_the_cookie_goes_nowhere_else(serving: Serving) -> None:
     assert len(path) > 16
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[", ""])
 def test_a_name_that_was_made_to_lead_here_is_no_name_of_it(serving: Serving, host: str) -> None:
     answer = httpx.get(serving.url, headers={"Host": host}, trust_env=False)
     assert answer.status_code == 421 if host else answer.status_code in (400, 421)
