@@ -157,6 +157,8 @@ class SpurlineApp(ActingApp):
         """Go to the next agent, or the one before, in the list's order."""
         if isinstance(self.screen, AgentScreen):
             rows = self._fleet_screen.query_one(AgentList)
+            # Others may have come under the cursor while this one was looked at.
+            rows.point(self.screen.ticket)
             rows.action_move(by)
             if rows.current is not None and rows.current != self.screen.ticket:
                 self.switch_screen(AgentScreen(rows.current, self.feed.detail))

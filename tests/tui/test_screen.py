@@ -200,6 +200,21 @@ async def test_from_one_agent_to_the_next() -> None:
         await until_seen(pilot, "! needs-human-00")
 
 
+async def test_the_next_agent_is_the_one_after_that_which_is_looked_at_wherever_it_is_by_now() -> None:
+    feed = fleet_feed(state="running")
+    async with driven(feed) as (app, pilot):
+        await pilot.press("enter")
+        await until_seen(pilot, "! needs-human-00")
+        feed.events.append(happened("agent.state", "needs-human-00", 96, state="queued", reason="carries on"))
+        await until_seen(pilot, "· needs-human-00")
+        await pilot.press("n")
+        await until(pilot, lambda: app.chosen[0].ticket != "needs-human-00")
+        (there,) = app.chosen
+        await pilot.press("escape")
+        listed = shown(app)
+        assert listed[listed.index("needs-human-00") + 1] == there.ticket
+
+
 async def test_nothing_that_an_agent_writes_is_obeyed() -> None:
     evil = "\x1b[2J\x1b]0;owned\x07[bold red]x[/] [@click=app.quit]y[/] \u202e דג 漢字" + "z" * 1_000_000
     feed = fleet_feed(state="running")
