@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from graphs.ports import attempt_name
 from harness.settings import Project
+from tasks.events import Event
 from tui.feed import Links, Living
 
 if TYPE_CHECKING:
     from harness.store.database import Database
+    from harness.store.tables import AgentRow
 
 _FILES: Final = 20
 
@@ -37,12 +40,28 @@ async def living(project: Project, name: str | None) -> Living | None:
     )
 
 
+def commit_of(agent: AgentRow, events: Sequence[Event]) -> str:
+    """What its agent committed last, in this attempt or in one that it goes on from; empty before the first commit. Its
+    row has it when it has ended."""
+    from harness.store.attempts import ANEW
+
+    if agent.commit:
+        return agent.commit
+    for event in reversed(events):
+        if event.kind == "commit.made":
+            return str(event.data.get("commit") or "")
+        if (event.data.get("state"), event.data.get("reason")) == ("queued", ANEW):
+            break
+    return ""
+
+
 async def links(project: Project, database: Database, run: str, ticket: str) -> Links:
     """Raises UsageError where the run has no such ticket, StoreError, SandboxError, CheckoutError."""
     from harness.store.runs import Runs
 
     runs = Runs(database)
     agent, row = await runs.agent(run, ticket), await runs.find(run)
+    commit = commit_of(agent, await runs.events(run, ticket, kinds=("agent.state", "commit.made")))
     folder = project.state / "worktrees" / run / attempt_name(ticket, agent.attempt)
     there = await asyncio.to_thread(folder.is_dir)
     box = await living(project, agent.sandbox)
@@ -50,9 +69,9 @@ async def links(project: Project, database: Database, run: str, ticket: str) -> 
         ticket=ticket,
         preview=box.preview if box else "",
         worktree=str(folder) if there else "",
-        changed=await _changed(project, row.base, agent.commit, folder) if there and agent.commit else (),
+        changed=await _changed(project, row.base, commit, folder) if there and commit else (),
         branch=agent.branch or "",
-        commit=agent.commit or "",
+        commit=commit,
         show=shlex.join(["spurline", "runs", "show", run, "-t", ticket]),
         restore=_restore(project.root, ticket, agent.branch),
     )
@@ -75,10 +94,13 @@ async def _changed(project: Project, base: str, commit: str, folder: Path) -> tu
 
 
 def _inside(folder: Path, paths: list[str]) -> tuple[str, ...]:
-    whole = folder.resolve()
+    # Not `Path.resolve`: that raises where a link leads to itself.
+    whole = os.path.realpath(folder)
     found = [
         path
         for path in paths
-        if (place := (folder / path).resolve()).is_relative_to(whole) and place.is_file() and path.isprintable()
+        if (place := Path(os.path.realpath(folder / path))).is_relative_to(whole)
+        and place.is_file()
+        and path.isprintable()
     ]
     return tuple(f".{os.sep}{path}" for path in found[:_FILES])

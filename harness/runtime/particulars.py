@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphs.ports import attempt_name
-from harness.runtime.links import living
+from harness.runtime.links import commit_of, living
 from harness.settings import Project
 from tasks.errors import SpurlineError
 from tasks.events import Event
@@ -45,7 +45,7 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
                 path = project.state / "transcripts" / run / f"{name}.jsonl"
                 return replace(detail, said=await asyncio.to_thread(_conversation, path))
             case "change":
-                commit = agent.commit or _last(detail.events, "commit.made", "commit")
+                commit = commit_of(agent, detail.events)
                 return replace(detail, diff=await _difference(project, row.base, commit))
             case "proof" | "hops":
                 return replace(detail, verdict=await _verdict(database, agent, detail.events))

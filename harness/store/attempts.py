@@ -16,6 +16,8 @@ from tasks.errors import UsageError
 from tasks.states import FINAL_STATES, is_final
 
 RETRIED: Final = frozenset(FINAL_STATES) - {"verified"}
+ANEW: Final = "retried"
+"""Why a ticket is queued whose attempt begins anew."""
 _STEERED: Final = "`spurline runs note {} -t {} TEXT` says something to an agent at work"
 _INSTEAD: Final[Mapping[str, str]] = {
     "verified": "there is nothing left to do on it",
@@ -83,7 +85,7 @@ def _following(agent: AgentRow, *, carry_on: bool) -> AgentRow:
 
 
 def _queued(agent: AgentRow) -> EventRow:
-    reason = "carries on" if agent.carries_on else "retried"
+    reason = "carries on" if agent.carries_on else ANEW
     data = {"state": "queued", "reason": reason, "attempt": agent.attempt}
     return EventRow(run=agent.run, ticket=agent.ticket, kind="agent.state", at=time.time(), data=json.dumps(data))
 

@@ -228,13 +228,17 @@ async def test_where_what_belongs_to_a_ticket_is(feed: StoreFeed, database: Data
         (project.root / name).write_text("x = 1\n")
     commit = commit_all(project.root, "second")
     git(project.root, "branch", branch, commit)
-    await journal.move("users", "preparing", data={"branch": branch, "commit": commit})
+    # Its row has the commit when it has ended; until then what happened tells.
+    await journal.move("users", "preparing")
+    journal.emit("commit.made", "users", {"commit": commit, "iteration": 1})
+    await journal.move("users", "generating", data={"branch": branch})
     folder = project.state / "worktrees" / RUN / "users"
     folder.mkdir(parents=True)
     (folder / "app.py").touch()
     (folder / "-rf").touch()
     # An agent can make a file lead wherever it likes.
     (folder / "link.py").symlink_to("/etc/passwd")
+    (folder / "gone.py").symlink_to("gone.py")
     found = await feed.links("users")
     assert (found.worktree, found.branch, found.commit) == (str(folder), branch, commit)
     assert sorted(found.changed) == ["./-rf", "./app.py"]
@@ -245,6 +249,12 @@ async def test_where_what_belongs_to_a_ticket_is(feed: StoreFeed, database: Data
     assert (project.root.with_name(f"{project.root.name}-users") / "app.py").exists()
     with pytest.raises(UsageError, match="no ticket 'nobody'"):
         await feed.links("nobody")
+    await journal.move("users", "failed", data={"commit": commit})
+    await Runs(database).retry(RUN, ["users"], carry_on=True)
+    assert (await feed.links("users")).commit == commit
+    await journal.move("users", "cancelled")
+    await Runs(database).retry(RUN, ["users"])
+    assert (await feed.links("users")).commit == ""
 
 
 async def test_a_page_that_cannot_be_read_says_why(feed: StoreFeed, database: Database, project: Project) -> None:
