@@ -178,9 +178,11 @@ class Supervisor:
             self._standings.stale = False
             before = dict(self._standings)
             for one in await self._claims.standings():
-                # What moved here while it was read is known better here.
+                # What moved here while it was read is known better here, but for what is wished of it: next time.
                 if self._standings.get(one.ticket) is before.get(one.ticket):
                     self._standings[one.ticket] = one
+                else:
+                    self._standings.stale = True
             self._change_limits(wishes)
             if time.monotonic() - self._shared_at >= _SHARE_S:
                 self._shared_at = time.monotonic()

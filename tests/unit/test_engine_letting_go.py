@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from harness.engine import supervisor as engine
 from harness.store.checkpoints import open_checkpoints
+from harness.store.claims import Standing
 from harness.store.database import Database
 from harness.store.journal import StoreJournal
 from harness.store.runs import Runs
@@ -115,6 +116,33 @@ async def test_a_ticket_that_is_cancelled_as_it_is_paused_ends(database: Databas
     assert [one.state for one in endings] == ["cancelled"]
     assert not floor.world.out
     assert not floor.world.sandboxes
+
+
+async def test_what_is_wished_of_a_ticket_that_moves_in_that_moment_is_heard(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor = Floor(database, [ticket("a")])
+    held = Held(floor, "validate", "a")
+    supervisor = await floor.begin()
+    standings, moved = floor.claims.standings, list[str]()
+
+    async def meanwhile() -> tuple[Standing, ...]:
+        found = await standings()
+        if found[0].limits != "{}" and not moved:
+            moved.append("a")
+            supervisor.noted("a", "validating", None)
+        return found
+
+    monkeypatch.setattr(floor.claims, "standings", meanwhile)
+    work = asyncio.create_task(supervisor.work(floor.tickets))
+    await held.all_there.wait()
+    await Runs(database).limit("r1", {"max_iterations": 2}, ["a"])
+    async with asyncio.timeout(20):
+        while floor.limits.rounds("a").iterations != 2:  # noqa: ASYNC110 - the supervisor looks by itself
+            await asyncio.sleep(0.05)
+    held.go.set()
+    await work
+    assert moved == ["a"]
 
 
 async def test_a_sign_of_life_breaks_off_no_letting_go(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
