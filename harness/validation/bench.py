@@ -186,7 +186,7 @@ class Benches:
         made = []
         for name in project.links:
             place, target = folder / name, self._repository.root / name
-            inside = place.parent.resolve().is_relative_to(folder.resolve())
+            inside = Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(folder))
             if inside and target.exists() and not place.exists() and not place.is_symlink():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(target)

@@ -34,7 +34,8 @@ class Cages:
         folder: no fork may change what another one starts from."""
         own = checkout.folder if checkout.private else checkout.root / service.cwd
         # Through a symlink that the commit has on the way, something else would become writable.
-        straight = own.resolve() == Path(os.path.normpath(checkout.folder.resolve() / own.relative_to(checkout.folder)))
+        folder = Path(os.path.realpath(checkout.folder))
+        straight = os.path.realpath(own) == os.path.normpath(folder / own.relative_to(checkout.folder))
         writable = (own,) if straight else ()
         return Cage(writable=writable, readable=(checkout.folder, *checkout.links), hidden=self._hidden, network=True)
 

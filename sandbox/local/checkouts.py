@@ -215,10 +215,16 @@ class Checkouts:
                 f"link {link!r} names {str(target)!r}, which does not exist",
                 hint="create it (install the dependencies there), or take it out of `link:`",
             )
-        if not place.parent.resolve().is_relative_to(folder.resolve()):
+        # Not by Path.resolve, which ends with an error of its own where a link of the commit leads to itself.
+        if not Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(folder)):
             raise CheckoutError(f"link {link!r} would lie outside of the checkout: a folder of it is a symlink")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(target)
+        except OSError as error:
+            if disk_is_full(error):
+                raise
+            raise CheckoutError(f"link {link!r} cannot be made in the checkout: {error.strerror}") from error
         return target
 
 

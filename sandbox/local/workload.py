@@ -5,6 +5,7 @@ A start that fails or is cancelled leaves nothing: no process, port, checkout or
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -91,7 +92,7 @@ class _Setting:
     @property
     def leads_out(self) -> bool:
         """Whether a symlink on the way to the service's folder leads to what is not part of what is run."""
-        return not self.folder.resolve().is_relative_to(self.root.resolve())
+        return not Path(os.path.realpath(self.folder)).is_relative_to(os.path.realpath(self.root))
 
 
 class Launcher:

@@ -196,6 +196,8 @@ async def test_a_folder_that_is_a_symlink_opens_no_cage(sample: Sample, tmp_path
         for leads_to in (str(theirs), "/", "../../.."):
             with pytest.raises(ForkError, match="leads out of"):
                 await driver.fork("x", {"b": Source(commit=linked(sample, leads_to))})
+        with pytest.raises(ForkError, match="does not exist"):
+            await driver.fork("x", {"b": Source(commit=linked(sample, "b"))})
         box = await driver.fork("x", {"b": Source(commit=linked(sample, "c"))})
         assert (await asked(box.urls["b"]))["writing"] == "OSError", "it is not the service's own folder"
     assert [path.name for path in theirs.iterdir()] == ["app.py"]

@@ -117,3 +117,9 @@ async def test_a_link_does_not_leave_the_checkout(checkouts: Checkouts, sample: 
     with pytest.raises(CheckoutError, match="outside of the checkout"):
         await checkouts.take(commit, links=["out/deps"])
     assert not (tmp_path / "deps").exists()
+
+
+async def test_a_folder_that_is_a_link_to_itself_is_told(checkouts: Checkouts, sample: Sample) -> None:
+    commit = with_link_outside(sample.repo, Path("out"))
+    with pytest.raises(CheckoutError, match="cannot be made in the checkout"):
+        await checkouts.take(commit, links=["out/deps"])
