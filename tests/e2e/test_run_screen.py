@@ -97,8 +97,10 @@ def test_it_is_offered(terminal: Terminal) -> None:
     terminal.keys("spurline run; echo code=$?", "Enter")
     terminal.until("in another terminal shows it on a screen", "1 verified", "code=0")
     for silent in ("CI=true", "TERM=dumb"):
-        terminal.keys(f"clear; {silent} spurline run --tui; echo code=$?", "Enter")
-        assert "spurline tui" not in terminal.until("1 verified", "code=0")
+        terminal.keys("clear", "Enter")
+        terminal.until("#", without="verified")
+        terminal.keys(f"{silent} spurline run --tui; echo ended=$?", "Enter")
+        assert "spurline tui" not in terminal.until("1 verified", "ended=0")
 
 
 def test_without_a_terminal_nothing_is_said_of_it(spurline: Spurline, make_repo: MakeRepo) -> None:

@@ -110,6 +110,8 @@ def test_what_cannot_be_opened_is_said_when_the_screen_has_left(terminal: Termin
     with sqlite3.connect(path) as store:
         store.execute("UPDATE alembic_version SET version_num = '9999'")
     store.close()
+    # The path of a test may be longer than a line.
+    terminal.tmux("resize-window", "-t", "screen", "-x", "250", "-y", "24")
     terminal.keys("spurline tui; echo code=$?", "Enter")
     terminal.until("was written by a newer Spurline", "upgrade Spurline", "code=3")
     alone = sqlite3.connect(path, isolation_level=None)

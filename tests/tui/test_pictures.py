@@ -92,12 +92,12 @@ async def test_without_colour_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -
     with_colour = SpurlineApp(fleet_feed())
     async with with_colour.run_test(size=(100, 30)) as pilot:
         await until_seen(pilot, "needs-human-00", "? Help")
+        await pilot.pause(1)
         expected = seen(with_colour)
     monkeypatch.setenv("NO_COLOR", "1")
     without = SpurlineApp(fleet_feed())
     async with without.run_test(size=(100, 30)) as pilot:
-        await until_seen(pilot, "needs-human-00", "? Help")
-        assert seen(without) == expected
+        await until(pilot, lambda: seen(without) == expected)
 
 
 def contrast(colour: Color, ground: Color) -> float:
