@@ -44,10 +44,11 @@ turns:
   - {{id: twice, say: I heard it twice.}}
   - {{id: done, say: It is done.}}
 """
+# Longer than a store lets an event wait that nobody waits for: a kill after it finds the first call counted.
 WAITING: Final = f"""\
 ticket: loud-0
 turns:
-  - {{say: I wait., use: [{{tool: bash, input: {{command: "true"}}}}]}}
+  - {{say: I wait., use: [{{tool: bash, input: {{command: sleep 0.5}}}}]}}
   - {{say: I do., use: [{write("LOUD-0")}]}}
   - {{say: It is done.}}
 """
