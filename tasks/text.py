@@ -48,3 +48,16 @@ def span(seconds: float) -> str:
             rest = whole % size // lower_size
             return f"{whole // size} {name} {rest} {lower}" if rest else f"{whole // size} {name}"
     return f"{whole} s"
+
+
+def short_span(seconds: float) -> str:
+    """A length of time in at most five cells: `45s`, `3m05`, `2h10`, `4d01`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}"
+    days = whole // 86_400
+    return f"{days}d{whole % 86_400 // 3600:02d}" if days < 100 else f"{days}d"

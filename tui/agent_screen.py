@@ -18,6 +18,7 @@ from textual.widgets import Footer, OptionList, Static, Tab, Tabs
 from textual.worker import Worker
 
 from tasks.errors import SpurlineError
+from tasks.text import short_span
 from tui.evidence import sandbox
 from tui.feed import PAGES, Agent, Detail
 from tui.fleet_screen import ACTIONS
@@ -25,7 +26,7 @@ from tui.hops_page import HopsPage
 from tui.outside import WAYS
 from tui.pages import page
 from tui.reading import Reading
-from tui.signs import doing, short, sign
+from tui.signs import doing, sign
 from tui.view import View
 
 _GROWING: Final = ("conversation", "logs")
@@ -103,7 +104,7 @@ AgentScreen {
         if agent.iteration:
             said += f"  iteration {agent.iteration}"
         if agent.since and not agent.ended:
-            said += f"  since {short(now - agent.since)}"
+            said += f"  since {short_span(now - agent.since)}"
         self.query_one("#who", Static).update(
             Text(f"{said}  {view.trouble or doing(agent, now)}", no_wrap=True, overflow="ellipsis")
         )

@@ -14,8 +14,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tasks.text import short_span
 from tui.feed import Agent
-from tui.signs import CLASSES, COLOURS, doing, fitted, short, sign, style
+from tui.signs import CLASSES, COLOURS, doing, fitted, sign, style
 
 _NARROW: Final = 60
 _WIDE: Final = 96
@@ -135,16 +136,16 @@ AgentList:focus > .row--cursor {{ text-style: bold; }}
     def _row(self, place: int, agent: Agent) -> Row:
         now, look = self._now, f"sign--{style(agent, self._now)}"
         ticket, rest = self._widths()
-        since = short(now - agent.since) if agent.since else ""
+        since = short_span(now - agent.since) if agent.since else ""
         over = agent.state != "queued" and agent.ended > 0
         if over and agent.began:
-            since = short(agent.ended - agent.began)
+            since = short_span(agent.ended - agent.began)
         mark = "▸" if agent.ticket in self.marks else " "
         cursor = "row--cursor" if place == self._cursor else ""
         head = ((mark, ""), (f"{sign(agent, now)} ", look), (f"{fitted(agent.ticket, ticket)} ", ""))
         if not rest:
             return (*head, (fitted(agent.state, 11), look), ("", cursor))
-        heard = "" if over or agent.state == "queued" else short(now - agent.heard)
+        heard = "" if over or agent.state == "queued" else short_span(now - agent.heard)
         cost = f"{agent.cost_usd:.2f}" if agent.cost_usd else ""
         nth = str(agent.iteration or "")
         return (

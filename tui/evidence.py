@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tasks.text import one_line
+from tasks.text import one_line, short_span
 from tui.feed import Check, Detail, Living
-from tui.signs import SIGNS, short
+from tui.signs import SIGNS
 from tui.texts import clean, clock, styled
 
 _OUTCOMES: Final = {"pass": "✓ pass", "fail": "✗ fail"}
@@ -71,7 +71,7 @@ def sandbox(box: Living, now: float) -> Text:
     """A sandbox that lives, in two lines."""
     forks = ", ".join(f"{one_line(name)} g{nth}{'' if alive else ' (dead)'}" for name, nth, alive in box.forks)
     text = Text.assemble(("sandbox  ", "dim"), one_line(box.name), ("  forks  ", "dim"), forks or "none")
-    text.append("  lease  ", "dim").append(f"{short(box.lease_ends - now)} left")
+    text.append("  lease  ", "dim").append(f"{short_span(box.lease_ends - now)} left")
     if box.faults:
         text.append(f"  answers 503: {', '.join(map(one_line, box.faults))}", "yellow")
     return text.append("\npreview  ", "dim").append(one_line(box.preview)).append("  o opens it, y copies it", "dim")

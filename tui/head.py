@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from tasks.text import short_span
 from tui.feed import Run
 from tui.fleet import Fleet, left_s, limiting, per_minute
-from tui.signs import legend, short
+from tui.signs import legend
 
 
 def headline(fleet: Fleet, run: Run, now: float, *, replayed: bool = False) -> Text:
@@ -19,10 +20,10 @@ def headline(fleet: Fleet, run: Run, now: float, *, replayed: bool = False) -> T
     left = left_s(fleet, run) if run.state == "running" else None
     parts = [
         f"{fleet.ended}/{len(fleet.agents)} ended",
-        short((run.ended if run.over and run.ended else now) - run.began),
+        short_span((run.ended if run.over and run.ended else now) - run.began),
         money,
         f"{pace:.1f} a minute" if pace and run.state == "running" else "",
-        f"about {short(left)} left" if left is not None else "",
+        f"about {short_span(left)} left" if left is not None else "",
     ]
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"{run.project} ", "bold")

@@ -15,13 +15,13 @@ from rich.text import Text
 
 from tasks.events import Event
 from tasks.states import is_final
-from tasks.text import one_line
+from tasks.text import one_line, short_span
 from tui.diff import coloured
 from tui.evidence import logs, proof
 from tui.feed import Agent, Detail, Said
 from tui.fleet import number, text_of
 from tui.record_page import record
-from tui.signs import SIGNS, doing, short
+from tui.signs import SIGNS, doing
 from tui.texts import clean, clock, styled
 
 _BARS: Final = 40
@@ -69,7 +69,7 @@ def timeline(detail: Detail, agent: Agent, now: float) -> list[RenderableType]:
         table.add_row(
             Text(clock(at), "dim"),
             styled(state, f"{SIGNS.get(state, '~')} {state}"),
-            Text(short(seconds) if bar else "", justify="right"),
+            Text(short_span(seconds) if bar else "", justify="right"),
             Text(f"{bar} ", "cyan").append(said, "default"),
         )
     return [facts, Text(), table, Text(), _notes(detail.events)]

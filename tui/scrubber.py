@@ -7,8 +7,8 @@ from textual import events
 from textual.message import Message
 from textual.widgets import Static
 
+from tasks.text import short_span
 from tui.replay import Player
-from tui.signs import short
 from tui.texts import clock
 
 _WORDS = 50
@@ -33,7 +33,7 @@ class Scrubber(Static):
             return
         width = max(0, self.size.width - _WORDS)
         done = round(player.share * width)
-        after = short(player.moment - player.story.began)
+        after = short_span(player.moment - player.story.began)
         sign = "▶" if player.playing else "‖"
         text = Text(f"{sign} {clock(player.moment)} +{after:<5} ", no_wrap=True)
         text.append("━" * done, "bold").append("─" * (width - done), "dim")

@@ -10,7 +10,7 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 
 from tasks.states import is_final
-from tasks.text import one_line
+from tasks.text import one_line, short_span
 from tui.feed import Agent
 from tui.fleet import stalled
 
@@ -79,21 +79,8 @@ def doing(agent: Agent, now: float) -> str:
     """What it does right now, or why it does not; one plain line."""
     wish = f"to be {agent.wish} · " if agent.wish and not is_final(agent.state) and agent.state != agent.wish else ""
     if stalled(agent, now):
-        return one_line(f"{wish}nothing heard for {short(now - agent.heard)} · {agent.doing or agent.title}")
+        return one_line(f"{wish}nothing heard for {short_span(now - agent.heard)} · {agent.doing or agent.title}")
     return one_line(wish + (agent.doing or agent.reason or agent.title))
-
-
-def short(seconds: float) -> str:
-    """A length of time in at most five cells: `45s`, `3m05`, `2h10`, `4d01`."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}"
-    if whole < 86_400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}"
-    days = whole // 86_400
-    return f"{days}d{whole % 86_400 // 3600:02d}" if days < 100 else f"{days}d"
 
 
 def fitted(text: str, width: int) -> str:

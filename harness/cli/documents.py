@@ -15,18 +15,6 @@ from sandbox.hops import Hop
 from sandbox.keys import masked
 
 
-def short_span(seconds: float) -> str:
-    """A length of time in at most five characters: `45s`, `3m05`, `2h10`, `4d01`."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}"
-    if whole < 86_400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}"
-    return f"{whole // 86_400}d{whole % 86_400 // 3600:02d}"
-
-
 def clock(at: float) -> str:
     """A moment as local time with milliseconds: what log lines begin with."""
     return f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at % 1 * 1000):03d}"

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from harness.cli.board import Board, log_line
-from harness.cli.documents import clock, short_span
+from harness.cli.documents import clock
 from harness.cli.output import STATE_STYLES, Output, state_cell
 from tasks.events import Event
+from tasks.text import short_span
 from tui.feed import Agent
 
 if TYPE_CHECKING:

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness.cli.asked import Asked, read_body, read_headers, read_method, read_path
-from harness.cli.documents import short_span
 from harness.cli.options import duration, sandbox_name
 from harness.cli.streams import unseen
 from sandbox.driver import LogLine
 from tasks.errors import UsageError
-from tasks.text import span
+from tasks.text import short_span, span
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800.0), ("90", 90.0), ("1.5h", 5400.0), ("300ms", 0.3)])

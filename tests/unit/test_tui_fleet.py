@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from tasks.errors import UsageError
 from tasks.states import FINAL_STATES, WORKING_STATES
+from tasks.text import short_span
 from tests.tui.memory_feed import BEGAN, fleet_feed, happened, told_feed
 from tui.acting import command, concerned, limit_command
 from tui.feed import Agent, Run, Snapshot
@@ -18,7 +19,7 @@ from tui.filtering import IS, VIEWS, matching
 from tui.fleet import STALLED_S, Fleet, fleet_of, left_s, limiting, orders, per_minute, stalled, unbegun
 from tui.replay import Player, Story, moment_of
 from tui.saved_filters import BUILT_IN
-from tui.signs import SIGNS, doing, fitted, short, sign, style
+from tui.signs import SIGNS, doing, fitted, sign, style
 
 NOW = BEGAN + 100
 RUN = Run("r", "shop", "running", BEGAN, worked_on=True, limits={"agents": 2})
@@ -102,7 +103,7 @@ def test_a_stalled_agent_says_since_when() -> None:
     [(-1, "0s"), (59.9, "59s"), (185, "3m05"), (7800, "2h10"), (90_000, "1d01"), (1109 * 86_400, "1109d")],
 )
 def test_spans_in_five_cells(seconds: float, text: str) -> None:
-    assert short(seconds) == text
+    assert short_span(seconds) == text
 
 
 @given(st.text(max_size=60), st.integers(0, 40))
