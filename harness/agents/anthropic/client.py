@@ -8,6 +8,7 @@ connection hangs without an error.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import httpx2
 import tenacity
 
 from harness.agents.anthropic.answer import Answer
-from harness.agents.anthropic.estimate import Estimate
+from harness.agents.anthropic.estimate import Estimate, chars
 from harness.agents.anthropic.headers import allowances_in
 from harness.agents.anthropic.refusals import TRANSIENT_STATUS, permanent, trouble_of
 from harness.agents.conversation import Block, Message
@@ -135,8 +136,8 @@ class ModelClient:
         return reply
 
     async def _try(self, ticket: str, request: dict[str, Any], billed: Billed) -> Reply:
-        prompt = tuple(request.values())
-        wanted = Wanted(self._estimate.uncached_tokens(ticket, prompt), self._max_tokens)
+        length = chars(tuple(request.values()))
+        wanted = Wanted(self._estimate.uncached_tokens(ticket, length), self._max_tokens)
         async with self._meter.call(ticket, wanted) as slot:
             began = time.monotonic()
             answer = Answer()
@@ -158,12 +159,20 @@ class ModelClient:
                     raise
                 raise explained from error
             call = charge(stop_reason)
-        self._estimate.answered(ticket, prompt)
+        self._estimate.answered(ticket, length)
         return Reply(content, stop_reason, call)
 
     async def _stream(self, request: dict[str, Any], slot: Slot, answer: Answer) -> tuple[list[Block], str]:
         """The whole answer, and why it ended; what came of it before an error is in `answer`."""
-        sent = self._sdk.messages.create(model=self._model, max_tokens=self._max_tokens, stream=True, **request)
+        whole = {"model": self._model, "max_tokens": self._max_tokens, "stream": True, **request}
+        # Not by `messages.create`: that copies the whole conversation, block by block in Python, at every call.
+        sent = self._sdk.post(
+            "/v1/messages",
+            content=json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(),
+            cast_to=anthropic.types.Message,
+            stream=True,
+            stream_cls=anthropic.AsyncStream[anthropic.types.RawMessageStreamEvent],
+        )
         async with await sent as stream:
             slot.told(allowances_in(stream.response.headers))
             async for event in stream:

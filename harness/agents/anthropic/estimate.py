@@ -19,19 +19,21 @@ class Estimate:
     def __init__(self) -> None:
         self._cached: dict[str, int] = {}
 
-    def uncached_tokens(self, ticket: str, prompt: Sequence[Any]) -> int:
-        """Of a call with this prompt: all of it for a ticket's first one, else what is longer than at the last."""
-        return round(max(0, _chars(prompt) - self._cached.get(ticket, 0)) / _CHARS_PER_TOKEN)
+    def uncached_tokens(self, ticket: str, length: int) -> int:
+        """Of a call with a prompt of so many `chars`: all of it for a ticket's first one, else what is longer than at
+        the last."""
+        return round(max(0, length - self._cached.get(ticket, 0)) / _CHARS_PER_TOKEN)
 
-    def answered(self, ticket: str, prompt: Sequence[Any]) -> None:
-        """The ticket's call with this prompt was answered: it is cached now."""
-        self._cached[ticket] = _chars(prompt)
+    def answered(self, ticket: str, length: int) -> None:
+        """The ticket's call with a prompt of so many `chars` was answered: it is cached now."""
+        self._cached[ticket] = length
 
 
-def _chars(value: Any) -> int:
+def chars(value: Any) -> int:
+    """How long a prompt is: the text in it, and for each picture about what it costs."""
     if isinstance(value, str):
         return len(value)
     # Plain dicts and lists nearly always: asked first, since asking an abstract class takes ten times as long.
     if isinstance(value, (dict, Mapping)):
-        return _PICTURE_CHARS if value.get("type") == "image" else sum(map(_chars, value.values()))
-    return sum(map(_chars, value)) if isinstance(value, (list, Sequence)) else 1
+        return _PICTURE_CHARS if value.get("type") == "image" else sum(map(chars, value.values()))
+    return sum(map(chars, value)) if isinstance(value, (list, Sequence)) else 1
