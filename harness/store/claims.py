@@ -2,29 +2,24 @@
 
 A claim is a lease with a generation. Every write about a ticket shows the generation that its writer holds, and a
 write of an earlier one is refused with `LeaseLost`: a worker that was taken for dead can do no harm, whatever clocks
-say. A worker on the same machine whose process is gone is known to be dead at once; of one elsewhere its lease tells,
-by the store's clock.
+say. What dead workers had is free: see harness.store.workers.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Final
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from harness.store.database import Database
 from harness.store.tables import AgentRow, RunRow, WorkerRow
-from sandbox.presence import boot, born_at, lives
+from harness.store.workers import Workers
 from tasks.errors import UsageError
 from tasks.states import FINAL_STATES
 
@@ -98,6 +93,7 @@ class Claims:
         self._database, self._run, self._leads = database, run, leads
         self._lease_s, self._now = lease_s, clock or database.now
         self.worker = secrets.token_hex(6)
+        self._workers = Workers(run, self.worker, lease_s)
         self.held: dict[str, int] = {}
         """Generation by ticket: what this worker has."""
         self._alive_at = _since_boot()
@@ -109,19 +105,8 @@ class Claims:
             # One at a time: two that begin in the same moment must see one another.
             session.get_one(RunRow, self._run, with_for_update=True)
             now = self._now(session)
-            self._refuse(self._bury(session, now))
-            session.add(
-                WorkerRow(
-                    id=self.worker,
-                    run=self._run,
-                    host=_host(),
-                    pid=os.getpid(),
-                    born=born_at(os.getpid()) or 0.0,
-                    leads=self._leads,
-                    began_at=now,
-                    seen_at=now,
-                )
-            )
+            self._refuse(self._workers.bury(session, now))
+            self._workers.enter(session, now, leads=self._leads)
 
         await self._database.write(write)
 
@@ -131,12 +116,7 @@ class Claims:
 
     async def others(self) -> list[WorkerRow]:
         """The workers that live, without this one."""
-
-        def read(session: Session) -> list[WorkerRow]:
-            now = self._now(session)
-            return [one for one in self._workers(session) if one.id != self.worker and self._lives(one, now)]
-
-        return await self._database.read(read)
+        return await self._database.read(lambda session: self._workers.others(session, self._now(session)))
 
     def _refuse(self, others: Sequence[WorkerRow]) -> None:
         if others and self._leads:
@@ -151,7 +131,7 @@ class Claims:
 
     async def end(self) -> None:
         """Leave the run; what this worker still has is free."""
-        await self._database.write(lambda session: self._leave(session, self.worker))
+        await self._database.write(lambda session: self._workers.leave(session, self._now(session)))
         self.held.clear()
 
     async def standings(self) -> tuple[Standing, ...]:
@@ -195,10 +175,8 @@ class Claims:
 
         def read(session: Session) -> Wishes:
             run = session.get_one(RunRow, self._run)
-            workers = self._workers(session)
-            now = self._now(session)
-            alive = sum(self._lives(one, now) for one in workers)
-            return Wishes(run.revision, run.wish, run.limits, alive, alive < len(workers))
+            alive, dead = self._workers.count(session, self._now(session))
+            return Wishes(run.revision, run.wish, run.limits, alive, dead > 0)
 
         return await self._database.read(read)
 
@@ -206,7 +184,7 @@ class Claims:
         """Free what dead workers had: whoever has nothing to take would never find out."""
 
         def write(session: Session) -> None:
-            self._bury(session, self._now(session))
+            self._workers.bury(session, self._now(session))
 
         await self._database.write(write)
 
@@ -215,7 +193,7 @@ class Claims:
 
         def write(session: Session) -> dict[str, int]:
             now, taken = self._now(session), dict[str, int]()
-            self._bury(session, now)
+            self._workers.bury(session, now)
             for row in self._free(session, tickets, now):
                 if len(taken) == most:
                     break
@@ -235,9 +213,7 @@ class Claims:
 
         def write(session: Session) -> set[str]:
             now = self._now(session)
-            me = session.get_one(WorkerRow, self.worker)
-            me.seen_at, me.ended_at = now, None
-            session.add(me)
+            self._workers.seen(session, now)
             kept = set()
             for row in self._held(session, held):
                 row.lease_ends, row.worked_s = now + self._lease_s, worked_s.get(row.ticket, row.worked_s)
@@ -323,36 +299,6 @@ class Claims:
         locked = query.order_by(AgentRow.ticket).with_for_update(skip_locked=skip_locked)
         return session.exec(locked.execution_options(populate_existing=True)).all()
 
-    def _workers(self, session: Session) -> Sequence[WorkerRow]:
-        """All that have not left, this one included."""
-        query = select(WorkerRow).where(WorkerRow.run == self._run, col(WorkerRow.ended_at).is_(None))
-        return session.exec(query).all()
-
-    def _lives(self, worker: WorkerRow, now: float) -> bool:
-        return worker.id == self.worker or _lives(worker, now, self._lease_s)
-
-    def _bury(self, session: Session, now: float) -> list[WorkerRow]:
-        """Free what dead workers had; the others that live."""
-        alive = []
-        for worker in self._workers(session):
-            if not self._lives(worker, now):
-                self._leave(session, worker.id)
-            elif worker.id != self.worker:
-                alive.append(worker)
-        return alive
-
-    def _leave(self, session: Session, worker: str) -> None:
-        row = session.get(WorkerRow, worker)
-        if row is not None:
-            row.ended_at = self._now(session)
-            session.add(row)
-        # The generation grows too: should it live after all, nothing of what it writes is taken.
-        session.exec(
-            update(AgentRow)
-            .where(col(AgentRow.run) == self._run, col(AgentRow.holder) == worker)
-            .values(holder=None, lease_ends=None, generation=AgentRow.generation + 1)
-        )
-
 
 def waits(not_before: float, now: float) -> bool:
     """Whether a ticket is not to be tried yet. What lies further ahead was said before the clock was set back."""
@@ -364,23 +310,6 @@ async def as_it_is(database: Database, run: RunRow) -> RunRow:
     if run.state == "running" and not await Claims(database, run.id).others():
         run.state = "interrupted"
     return run
-
-
-def _lives(worker: WorkerRow, now: float, lease_s: float) -> bool:
-    if worker.host == _host():
-        return lives(worker.pid, worker.born)
-    return worker.seen_at + lease_s > now
-
-
-@cache
-def _host() -> str:
-    """This machine since it began, and where process ids are told apart by containers, this one of them."""
-    # Two machines may have one name.
-    parts = [platform.node(), *filter(None, [boot()])]
-    if sys.platform == "linux":
-        with suppress(OSError):
-            parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115
-    return "/".join(parts)
 
 
 def _since_boot() -> float:
