@@ -150,8 +150,10 @@ def _mounts(cage: Cage) -> Iterator[tuple[Path, tuple[str, ...]]]:
     hidden = [path for path in (*sorted(_private()), *_real(cage.hidden)) if path != Path("/")]
     for path in hidden:
         yield path, ("--ro-bind", "/dev/null", str(path)) if path.is_file() else ("--tmpfs", str(path))
-    masked = {*hidden, Path("/tmp"), Path("/run")}
-    for path in (*_tools(masked), *_real(cage.readable)):
+    masked = frozenset({*hidden, Path("/tmp"), Path("/run")})
+    for path in _tools(masked, tuple(os.get_exec_path()), Path.home()):
+        yield path, ("--ro-bind-try", str(path), str(path))
+    for path in _real(cage.readable):
         yield path, ("--ro-bind", str(path), str(path))
     for path in _real(cage.writable):
         yield path, ("--bind", str(path), str(path))
@@ -165,20 +167,22 @@ def _private() -> set[Path]:
     return {place.resolve() for place in places if place.is_dir()} - {Path("/tmp"), Path("/run")}
 
 
-def _tools(masked: set[Path]) -> Iterator[Path]:
-    """What must stay visible of masked folders for programs on the PATH to work."""
-    home = Path.home()
+@cache  # looked up anew it would take a part of each fork's start that can be measured
+def _tools(masked: frozenset[Path], search: tuple[str, ...], home: Path) -> tuple[Path, ...]:
+    """What must stay visible of masked folders for programs on the search path to work."""
     candidates = [Path(sys.prefix), Path(sys.base_prefix), *(home / name for name in _TOOLCHAINS)]
-    for entry in map(Path, os.get_exec_path()):
+    for entry in map(Path, search):
         if not entry.is_absolute():
             continue
         if (entry.parent / "pyvenv.cfg").is_file():
             candidates.append(entry.parent)
         else:
             candidates += [entry, entry.parent / "lib"] if entry.name == "bin" else [entry]
-    for path in _real(dict.fromkeys(candidates)):
-        if path not in masked and any(path.is_relative_to(root) for root in masked):
-            yield path
+    return tuple(
+        path
+        for path in _real(dict.fromkeys(candidates))
+        if path not in masked and any(path.is_relative_to(root) for root in masked)
+    )
 
 
 def _real(paths: Sequence[Path] | Mapping[Path, None]) -> Iterator[Path]:
