@@ -70,10 +70,11 @@ class Messages:
         return name
 
     async def text(self, name: str) -> str:
-        row = await self._database.read(lambda session: session.get(MessageRow, name))
-        if row is None:
+        query = select(MessageRow.text).where(MessageRow.id == name)
+        text = await self._database.read(lambda session: session.exec(query).first())
+        if text is None:
             raise StoreError(f"there is no message {name!r}")
-        return row.text
+        return text
 
 
 class BaselineResults:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, cast
 
-from sqlalchemy import and_, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 from sqlmodel import Session, col
 
 from harness.store.claims import Claims, LeaseLost
@@ -113,21 +113,20 @@ class StoreJournal:
 
     def _append(self, session: Session, event: Event, *, anywhence: bool = False) -> bool:
         """Note the event; False where it says what is known. `anywhence`: a move from any state that is no end."""
-        if event.ticket is not None:
-            if self._claims is not None:
-                self._claims.fence(session, event.ticket)
-            if event.kind in _FOLDED and not _fold(session, event, event.ticket, anywhence):
-                return False
+        if event.ticket is not None and self._claims is not None:
+            self._claims.fence(session, event.ticket)
+        connection = session.connection()
+        if event.ticket is not None and event.kind in _FOLDED and not _fold(connection, event, event.ticket, anywhence):
+            return False
         row = {"run": event.run, "ticket": event.ticket, "kind": event.kind, "at": event.at}
         data = json.dumps(event.data, separators=(",", ":"), ensure_ascii=False)
-        session.connection().execute(_EVENT, {**row, "data": data})
+        connection.execute(_EVENT, {**row, "data": data})
         return True
 
 
-def _fold(session: Session, event: Event, ticket: str, anywhence: bool) -> bool:
-    """Change the agent's row as the event says; False where it says what is known."""
+def _fold(connection: Connection, event: Event, ticket: str, anywhence: bool) -> bool:
+    """Change the row of the event's agent as it says; False where it says what is known."""
     data, this = event.data, {"of_run": event.run, "of_ticket": ticket}
-    connection = session.connection()
     if event.kind == "model.call":
         connection.execute(_CALLED, {**this, **{f"more_{name}": data.get(name) or 0 for name in _COUNTED}})
     elif event.kind == "agent.nudged":
