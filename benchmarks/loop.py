@@ -2,9 +2,11 @@
 
 The model is the rehearsal server, which takes 1 s a call, in a process of its own. Every contender is a process of its
 own (benchmarks/contenders), one after the other, each with a provider that was just started; nobody's tools or
-environments do anything. Makespan is from the first call on, over what the model alone takes; CPU is all that the
-process used, its start included; memory is its peak. With --peers, mini-swe-agent and Inspect AI are installed from the
-package index, each into a venv of its own. Budget: makespan at most 1.05 of the ideal, CPU 60 ms a ticket.
+environments do anything. `nothing but http` shows what provider and machine take, whoever asks; `spurline in two` is a
+run with one `spurline worker` beside it. Makespan is from the first call on, over what the model alone takes; CPU is
+all that a contender's processes used, their start included; memory is the peak of its largest one. With --peers,
+mini-swe-agent and Inspect AI are installed from the package index, each into a venv of its own. Budget: makespan at
+most 1.05 of the ideal, CPU 60 ms a ticket.
 
     python benchmarks/loop.py [--tickets N] [--calls N] [--agents N] [--rounds N] [--peers] [--only NAME]
 """
@@ -47,10 +49,19 @@ class Contender:
     """The same, where the last call must be one too."""
     package: str | None = None
     """To be installed from the package index; None: what Spurline itself needs is enough."""
+    processes: int = 1
+    """Among how many the work is shared."""
 
 
 CALLED: Final = (
     Contender("spurline", "spurline_loop.py", '{"tool": "read", "input": {"file_path": "one.txt"}}'),
+    Contender(
+        "spurline in two",
+        "spurline_loop.py",
+        '{"tool": "read", "input": {"file_path": "one.txt"}}',
+        processes=2,
+    ),
+    Contender("nothing but http", "nothing_but_http.py", '{"tool": "read", "input": {"file_path": "one.txt"}}'),
     Contender("langgraph", "langgraph_bare.py", '{"tool": "read", "input": {"file_path": "one.txt"}}'),
     Contender(
         "mini-swe-agent",
@@ -105,6 +116,8 @@ async def lap(contender: Contender, python: str, folder: Path, options: argparse
         httpx.AsyncClient(trust_env=False) as http,
     ):
         command = [python, str(CONTENDERS / contender.script), url, str(folder / "own"), str(options.agents), *tickets]
+        if contender.processes > 1:
+            command += ["--processes", str(contender.processes)]
         code, used = await asyncio.to_thread(ended, command, folder)
         if code:
             raise RuntimeError(f"{contender.name} failed: {(folder / 'err').read_text()[-2000:]}")
@@ -155,7 +168,7 @@ async def main() -> None:
         name: {field: statistics.median(one[field] for one in all_) for field in FIELDS} for name, all_ in laps.items()
     }
     for name, row in medians.items():
-        print(f"{name:15} " + "  ".join(f"{field} {value:.3f}" for field, value in row.items()))
+        print(f"{name:17} " + "  ".join(f"{field} {value:.3f}" for field, value in row.items()))
     said = {name: getattr(options, name) for name in ("tickets", "calls", "agents", "rounds")}
     result: dict[str, Any] = {**said, "latency_s": LATENCY_S, "cores": os.cpu_count(), "load_before": before}
     result |= {"left_out": missing, "medians": medians, "laps": laps}

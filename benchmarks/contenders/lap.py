@@ -19,6 +19,10 @@ class Lap:
     folder: Path
     agents: int
     tickets: tuple[str, ...]
+    processes: int = 1
+    """Among how many processes a contender that can shares the work."""
+    joins: bool = False
+    """Whether this is one of the others."""
 
 
 def told() -> Lap:
@@ -28,8 +32,10 @@ def told() -> Lap:
     parser.add_argument("folder", type=Path)
     parser.add_argument("agents", type=int)
     parser.add_argument("tickets", nargs="+")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--joins", action="store_true")
     said = parser.parse_args()
-    return Lap(said.url, said.folder, said.agents, tuple(said.tickets))
+    return Lap(said.url, said.folder, said.agents, tuple(said.tickets), said.processes, said.joins)
 
 
 class Watch:

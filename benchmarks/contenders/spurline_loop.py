@@ -93,14 +93,26 @@ async def main(lap: Lap) -> None:
         started_at=time.time(),
     )
     worktree = lap.folder / "worktree"
-    worktree.mkdir()
+    worktree.mkdir(exist_ok=True)
     (worktree / "one.txt").write_text("one\n")
     hollow = Hollow(worktree)
     async with Database(lap.folder / "spurline.db") as database:
-        await Runs(database).begin(row, tickets)
-        claims = Claims(database, RUN)
+        if not lap.joins:
+            await Runs(database).begin(row, tickets)
+        claims = Claims(database, RUN, leads=not lap.joins)
         await claims.begin()
+        others = [] if lap.joins else [await _another() for _ in range(1, lap.processes)]
+        while len(await claims.others()) < len(others):  # noqa: ASYNC110 - other processes get ready
+            await asyncio.sleep(0.05)
         await _work(lap, tickets, hollow, database, claims)
+        for other in others:
+            await other.wait()
+        await claims.end()
+
+
+async def _another() -> asyncio.subprocess.Process:
+    """A worker beside this one, as `spurline worker` is."""
+    return await asyncio.create_subprocess_exec(sys.executable, *sys.argv, "--joins", stdout=asyncio.subprocess.DEVNULL)
 
 
 async def _work(lap: Lap, tickets: tuple[Ticket, ...], hollow: Hollow, database: Database, claims: Claims) -> None:

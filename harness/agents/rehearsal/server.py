@@ -83,8 +83,8 @@ class Rehearsal:
         )
 
     async def _messages(self, request: Request) -> Response:
-        request_id = f"req_rehearsal{next(self._numbers):08d}"
-        fault = self._faults.take()
+        request_id, clock = f"req_rehearsal{next(self._numbers):08d}", asyncio.get_running_loop().time
+        fault, until = self._faults.take(), clock() + self._latency_s
         try:
             if fault is not None and fault.status is not None:
                 raise _Refused(fault.status, fault.message or _FAULT_MESSAGES.get(fault.status, "an error"))
@@ -93,7 +93,8 @@ class Rehearsal:
             self._admit(wanted)
         except _Refused as refused:
             return _refusal(refused, request_id, fault)
-        await asyncio.sleep(self._latency_s)
+        # What it took to read the request is a part of it: many that come at once would wait for one another, too.
+        await asyncio.sleep(max(0.0, until - clock()))
         prompt = self._cache.count(wanted.prompt())
         self._limiter.gave(output_tokens(reply))
         headers = {"request-id": request_id, **self._limiter.headers()}
