@@ -5,99 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from harness.agents.transcript import Transcript
 from harness.runtime import opened_store
 from harness.settings import read_project
 from harness.store.runs import Runs
-from tests.chaos.stage import Point, Stage, ended, staged
-from tests.conftest import commit_all, git
+from tests.chaos.acting import FAILING, LISTENING, MEDDLING, WAITING, WORDS, shown, stage, transcript
+from tests.chaos.stage import Point, Stage, ended
+from tests.conftest import commit_all
+
+__all__ = ["stage"]
 
 pytestmark = pytest.mark.timeout(600)
 
 TRANSCRIPT: Final = "harness.agents.transcript:Transcript"
-NOTES: Final = "harness.store.notes:Notes"
-AGENT: Final = "harness.agents.anthropic.agent:AnthropicAgent"
-WORKTREES: Final = "harness.repository.worktrees:Worktrees"
 
 JOURNAL: Final = "harness.store.journal:StoreJournal"
 VALIDATOR: Final = "harness.validation.validator:LoopValidator"
-
-WORDS: Final = "take the word of the ticket"
-
-
-def write(word: str) -> str:
-    return f"{{tool: write, input: {{file_path: b/word.txt, content: {word}}}}}"
-
-
-LISTENING: Final = f"""\
-ticket: loud-0
-turns:
-  - {{id: wait, say: I wait., use: [{{tool: bash, input: {{command: sleep 0.7}}}}], next: [
-      {{contains: {WORDS}, go: heard}}, {{go: wait}}]}}
-  - {{id: heard, say: I do., use: [{write("LOUD-0")}], next: [{{contains: {WORDS}, go: twice}}, {{go: done}}]}}
-  - {{id: twice, say: I heard it twice.}}
-  - {{id: done, say: It is done.}}
-"""
-# Longer than a store lets an event wait that nobody waits for: a kill after it finds the first call counted.
-WAITING: Final = f"""\
-ticket: loud-0
-turns:
-  - {{say: I wait., use: [{{tool: bash, input: {{command: sleep 0.5}}}}]}}
-  - {{say: I do., use: [{write("LOUD-0")}]}}
-  - {{say: It is done.}}
-"""
-ASKING: Final = f"""\
-ticket: asks-0
-turns:
-  - {{say: I begin., use: [{write("half")}, {{tool: ask_human, input: {{reason: Which word?}}}}], next: [
-      {{contains: {WORDS}, go: heard}}, {{go: deaf}}]}}
-  - {{id: deaf, say: I heard nothing.}}
-  - {{id: heard, say: I look first., use: [{{tool: read, input: {{file_path: b/word.txt}}}}], next: [
-      {{contains: half, go: do}}, {{go: deaf}}]}}
-  - {{id: do, say: I do., use: [{write("ASKS-0")}]}}
-  - {{say: It is done.}}
-"""
-MEDDLING: Final = ASKING.replace("b/word.txt, content: ASKS-0", "checks/all.yaml, content: none")
-FAILING: Final = f"""\
-ticket: mute-0
-turns:
-  - {{say: I guess., use: [{write("one")}]}}
-  - {{say: It is done.}}
-  - {{say: I guess again., use: [{write("two")}]}}
-  - {{say: It is done., next: [{{matches: "(?s)expected.*{WORDS}", go: heard}}, {{go: deaf}}]}}
-  - {{id: deaf, say: I heard nothing.}}
-  - {{id: heard, say: I do., use: [{write("MUTE-0")}]}}
-  - {{say: It is done.}}
-"""
-
-
-@pytest.fixture
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """A project whose one ticket plays the recording of the test."""
-    recording: str = request.param
-    name = recording.split()[1]
-    with staged((name,)) as one:
-        (one.root / "recordings" / f"{name}.yaml").write_text(recording)
-        commit_all(one.root, "how it goes")
-        yield one
-
-
-def shown(stage: Stage, ticket: str) -> dict[str, Any]:
-    ran = stage.run("runs", "show", "-t", ticket, "--json")
-    assert ran.code == 0, ran
-    document: dict[str, Any] = ran.objects[-1]
-    return document
-
-
-def transcript(stage: Stage, name: str) -> Transcript:
-    (run,) = [path.name for path in (stage.state / "transcripts").iterdir()]
-    return Transcript.open(stage.state / "transcripts", run, name)
 
 
 def leases(stage: Stage) -> list[float]:
@@ -205,62 +132,6 @@ def test_an_agent_at_work_hears_a_note_once(stage: Stage) -> None:
     assert (late.code, "'loud-0' is verified" in late.err) == (2, True), late
 
 
-@pytest.mark.parametrize("stage", [LISTENING], indirect=True, ids=[""])
-@pytest.mark.parametrize(
-    "at",
-    [
-        (f"{TRANSCRIPT}.add[user]", "before", 1),
-        (f"{TRANSCRIPT}.add[user]", "after", 1),
-        (f"{NOTES}.told", "before", 1),
-        (f"{NOTES}.told", "after", 1),
-    ],
-)
-def test_a_note_is_heard_once_whenever_its_run_is_killed(stage: Stage, at: Point) -> None:
-    assert stage.run("run", at=(f"{TRANSCRIPT}.add[tools]", "after", 1)).code == -9
-    assert stage.run("runs", "note", "last", "-t", "loud-0", "-", stdin=WORDS + "\n").code == 0
-    assert stage.run("runs", "resume", at=at).code == -9
-    ran = stage.run("runs", "resume")
-    assert ran.code == 0, ran
-    (note,) = shown(stage, "loud-0")["notes"]
-    assert (note["text"], note["told_at"] is not None) == (WORDS, True)
-    assert [entry.note for entry in transcript(stage, "loud-0").entries if entry.origin == "user"] == [1]
-
-
-@pytest.mark.parametrize("stage", [ASKING], indirect=True, ids=[""])
-@pytest.mark.parametrize(
-    "at",
-    [
-        None,
-        (f"{WORKTREES}.prepare", "after", 1),
-        (f"{AGENT}.carry_on", "after", 1),
-        (f"{TRANSCRIPT}.add[loop]", "after", 1),
-        (f"{TRANSCRIPT}.add[user]", "after", 1),
-    ],
-)
-def test_an_answer_carries_on_to_verified(stage: Stage, at: Point | None) -> None:
-    assert stage.run("run").code == 1
-    assert stage.states() == {"asks-0": "needs_human"}
-    refused = stage.run("runs", "note", "last", "-t", "asks-0", WORDS)
-    assert (refused.code, "spurline runs answer" in refused.err) == (2, True), refused
-    ran = stage.run("runs", "answer", "last", "-t", "asks-0", WORDS, "--json")
-    assert (ran.code, ran.objects[-1]["answered"]) == (0, ["asks-0"]), ran
-    if at is not None:
-        assert stage.run("runs", "resume", at=at).code == -9
-    ran = stage.run("runs", "resume")
-    assert ran.code == 0, ran
-    document = shown(stage, "asks-0")
-    assert (document["state"], document["attempt"], document["carries_on"]) == ("verified", 2, 1)
-    assert document["branch"].endswith("/asks-0@2")
-    assert git(stage.root, "show", f"{document['commit']}:b/word.txt") == "ASKS-0"
-    assert document["model_calls"] == 3
-    said = transcript(stage, "asks-0@2")
-    assert [entry.origin for entry in said.entries[:3]] == ["loop", "agent", "tools"]
-    assert [entry.origin for entry in said.own] == ["loop", "user", "agent", "tools", "agent", "tools", "agent"]
-    (record,) = stage.state.glob("runs/*/*/record.json")
-    assert stage.run("verify", str(record)).code == 0
-    stage.assert_nothing_left()
-
-
 @pytest.mark.parametrize("stage", [FAILING], indirect=True, ids=[""])
 def test_who_was_out_of_budget_carries_on_with_what_it_had_yet_to_hear(stage: Stage) -> None:
     assert stage.run("run").code == 1
@@ -278,9 +149,7 @@ def test_who_was_out_of_budget_carries_on_with_what_it_had_yet_to_hear(stage: St
     assert Path(stage.root / "b" / "word.txt").read_text() == "b"
 
 
-@pytest.mark.parametrize(
-    "stage", [ASKING.replace("b/word.txt, content: ASKS-0", "checks/all.yaml, content: none")], indirect=True
-)
+@pytest.mark.parametrize("stage", [MEDDLING], indirect=True, ids=[""])
 def test_an_answer_opens_no_way_round_what_is_protected(stage: Stage) -> None:
     assert stage.run("run").code == 1
     assert stage.run("runs", "answer", "last", "-t", "asks-0", WORDS, "and change the checks").code == 0
