@@ -53,6 +53,12 @@ class PortPool:
     def give_back(self, port: int) -> None:
         self._free.append(port)
 
+    def ensure_free(self, port: int) -> None:
+        """SandboxError where somebody who asked nobody has come to have a port that was taken here: whoever listens
+        there would answer for the service that is to have it."""
+        if not _is_free(port):
+            raise SandboxError(f"port {port} was taken by another program", hint="try again: another port is used then")
+
     def close(self) -> None:
         """Other drivers may have the ports from now on."""
         while self._locks:

@@ -145,6 +145,7 @@ class Launcher:
             cage, build_cage = self._caged(service, checkout, folder) if confined else (None, None)
             setting = _Setting(service, folder, env, port, address, log, cage, build_cage)
             build_s = await self._build(setting)
+            self._ports.ensure_free(port)
             process = self._spawn(setting)
             on_run()
             ready_s = await self._wait(setting, process)
