@@ -381,9 +381,11 @@ async def _down_ends_all(stage: Stage) -> None:
 
 
 async def _baseline_lease_ends(stage: Stage) -> None:
-    await stage.driver.up(stage.sample.system, stage.sample.base, lease_s=60.0)
+    up = await stage.driver.up(stage.sample.system, stage.sample.base, lease_s=4.0)
     await stage.driver.create("orphan", ttl_s=TTL_S)
     await stage.driver.hold(lease_s=0.05)
+    held = await stage.driver.baseline()
+    must(held is not None and held.lease_ends == up.lease_ends, "nobody shortens what another one holds")
 
     async def down() -> bool:
         return await stage.driver.baseline() is None

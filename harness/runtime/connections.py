@@ -131,8 +131,7 @@ async def _leave(driver: Driver) -> None:
 
 async def hold_until(driver: Driver, until: float) -> None:
     """Have the baseline stay up until then at least: when it goes, so do the sandboxes beside it."""
-    baseline = await driver.baseline()
-    if baseline is not None and baseline.lease_ends is not None and baseline.lease_ends < until:
+    if await driver.baseline() is not None:
         await driver.hold(lease_s=max(0.0, until - time.time()))
 
 

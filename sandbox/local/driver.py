@@ -142,7 +142,7 @@ class LocalDriver:
     async def hold(self, *, lease_s: float) -> None:
         baseline, _ = self._running()
         if baseline.lease_ends is not None:
-            baseline.lease_ends = self._clock() + lease_s
+            baseline.lease_ends = max(baseline.lease_ends, self._clock() + lease_s)
 
     async def down(self) -> None:
         await self._down("the baseline was taken down")
