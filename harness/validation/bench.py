@@ -16,14 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pathspec import PathSpec, Pattern
-
 from harness.repository import Repository
 from harness.repository.scratch import Scratch
 from harness.settings import Project, read_project
 from harness.validation.once import Once
 from harness.validation.results import digest
-from harness.validation.scope import protection
+from harness.validation.scope import Protection, protection
 from sandbox.confinement import Cage
 from sandbox.service import System
 from tasks.backlog import Backlog
@@ -58,7 +56,7 @@ class Docket:
     base: str
     project: Project
     system: System
-    protected: PathSpec[Pattern]
+    protected: Protection
     ticket: Ticket
     items: tuple[Item, ...]
     """The ticket's own checks first."""
@@ -90,6 +88,8 @@ class _Pristine:
     folder: Path
     files: Mapping[str, str]
     """Path to sha256 of its content and mode; of a symlink, of where it leads."""
+    links: Mapping[str, str]
+    """Of its symlinks, where each leads."""
     project: Project
     checks: tuple[Check, ...]
 
@@ -116,7 +116,9 @@ class Benches:
         judged = await self._ticket(base, pristine, ticket)
         items = list(_items(judged.checks.all, pristine.checks))
         project = pristine.project
-        return Docket(base, project, project.system(), protection(project.settings), judged, tuple(items))
+        return Docket(
+            base, project, project.system(), protection(project.settings, pristine.links), judged, tuple(items)
+        )
 
     @asynccontextmanager
     async def bench(self, base: str) -> AsyncIterator[Bench]:
@@ -165,7 +167,8 @@ class Benches:
         await self._repository.export(base, folder)
         files = await asyncio.to_thread(lambda: dict(_contents(folder)))
         project = read_project(folder)
-        return _Pristine(folder, files, project, project.checks())
+        links = {name: os.readlink(folder / name) for name in files if (folder / name).is_symlink()}  # noqa: PTH115
+        return _Pristine(folder, files, links, project, project.checks())
 
     async def _ticket(self, base: str, pristine: _Pristine, ticket: Ticket) -> Ticket:
         if ticket.source is None:

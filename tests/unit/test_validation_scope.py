@@ -68,6 +68,25 @@ def test_protected_paths() -> None:
     assert found.outside == ()
 
 
+def test_what_stands_for_a_protected_folder_is_protected() -> None:
+    assert scope("~tests").altered == ("tests",)
+
+
+def test_a_symlink_protects_what_it_leads_to_but_for_a_services_own_code() -> None:
+    links = {"tests": "qa/tests", "qa/tests/users.sql": "../../services/users/schema.sql", "tests/loop": "."}
+    found = scope_of(
+        [
+            Change(path, "modified")
+            for path in ("qa/tests/a.py", "qa/tests-old/a.py", "services/users/schema.sql", "qa/b")
+        ],
+        SYSTEM,
+        protection(settings(), links),
+        (),
+    )
+    assert (found.altered, found.services) == (("qa/tests/a.py",), ("users",))
+    assert found.unjudged == ("qa/b", "qa/tests-old/a.py")
+
+
 def test_files_of_checks_are_protected_wherever_they_lie() -> None:
     assert scope("~contracts/a.yaml", http="contracts/*.yaml", protected=[]).altered == ("contracts/a.yaml",)
 
