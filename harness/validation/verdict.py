@@ -164,6 +164,16 @@ def _records(facts: Facts) -> Judgement | None:
     return None
 
 
+def _own_asked(facts: Facts) -> Judgement | None:
+    """Rule 3 with rule 4: what asked no fork has not turned from red to green by the change."""
+    for check in _own(facts):
+        if check.turned(facts.repeat) and not check.forks:
+            return Judgement(
+                "unproven", f"the ticket's check {check.name!r} turned green, and asked no fork for anything"
+            )
+    return None
+
+
 def _reached(facts: Facts) -> Judgement | None:
     """Rule 4, first half: every fork served a request of a check."""
     for fork in facts.forks:
@@ -198,6 +208,7 @@ _QUESTIONS: Final[tuple[Callable[[Facts], Judgement | None], ...]] = (
     _failing,
     _alive,
     _records,
+    _own_asked,
     _reached,
     _looked,
 )

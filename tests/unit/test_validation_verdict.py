@@ -74,6 +74,12 @@ BREACHES: list[tuple[str, Facts, str, bool]] = [
     ("a check that never ran", replace(GOOD, checks=(OWN, replace(OTHER, runs=()))), "failed", True),
     ("no checks", replace(GOOD, checks=()), "unproven", False),
     ("no check that judges", replace(GOOD, checks=(replace(OTHER, baseline="fail"),)), "unproven", False),
+    (
+        "own turned without asking a fork",
+        replace(GOOD, checks=(replace(OWN, forks=()), OTHER), planted=(RED,)),
+        "unproven",
+        False,
+    ),
     # rule 4
     ("fork without hops", replace(GOOD, forks=(ForkFacts("users", 1, COMMIT, 0),)), "unproven", False),
     ("no check that looks", replace(GOOD, checks=(OTHER,)), "unproven", False),
