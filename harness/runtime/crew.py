@@ -107,6 +107,7 @@ async def crew(
                 project.state,
                 BaselineResults(database),
                 Verdicts(database),
+                turn=limits.gates["checks"].place,
             )
         )
         noticeboard = Noticeboard(Notes(database), journal, row.id)

@@ -42,6 +42,10 @@ class BaselineBook:
         key, name = (docket.base, item.digest), f"baseline result of {item.name}"
         return await self._results.get(key, lambda: self._find(docket, item), name=name)
 
+    def knows(self, docket: Docket, item: Item) -> bool:
+        """Whether `result` need not ask any more."""
+        return self._results.knows((docket.base, item.digest))
+
     async def confirm(self, docket: Docket, items: Sequence[Item], services: Iterable[str]) -> dict[str, CheckResult]:
         """Ask once more, now, with `services` forked from the untouched code; results by name of item. A check that is
         green then was not turned by the change: somebody left data behind that made it red or makes it green, or a

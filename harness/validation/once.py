@@ -19,10 +19,15 @@ class Once(Generic[K, T]):
     async def get(self, key: K, find: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> T:
         """The answer; where there is none yet, by a task `name` that runs `find`. What `find` raises passes."""
         task = self._tasks.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        if task is None or (task.done() and not self.knows(key)):
             task = self._tasks[key] = asyncio.create_task(find(), name=name)
         # One asker that is cancelled must not take the answer from the others.
         return await asyncio.shield(task)
+
+    def knows(self, key: K) -> bool:
+        """Whether the answer is there already."""
+        task = self._tasks.get(key)
+        return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
     def forget(self, key: K) -> None:
         """Have the next who asks get a new answer."""

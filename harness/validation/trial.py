@@ -127,9 +127,9 @@ class Court:
         return Series(item, baseline, tuple(runs))
 
     async def _confirmed(self, case: Case, sandbox: Sandbox, series: Sequence[Series]) -> list[Series]:
-        """The series, with the red of those of the ticket's own checks taken back that the untouched code, forked as
-        the change was, does not fail."""
-        red = [one.item for one in series if one.item.own and one.baseline.outcome == "fail"]
+        """The series, with the red of the baseline taken back where the untouched code, forked as the change was, is
+        green now: of the ticket's own checks, and of those that excuse what fails with the change."""
+        red = [one.item for one in series if (_red if one.item.own else _excuses)(one)]
         again = await self._book.confirm(case.docket, red, sorted(sandbox.forks)) if red else {}
         return [_still_red(one, again.get(one.item.name)) for one in series]
 
@@ -151,13 +151,23 @@ class Court:
 
     async def _plant_one(self, case: Case, sandbox: Sandbox, service: str, items: Sequence[Item]) -> PlantFacts:
         met = 0
-        async with self._fault(case.sandbox, service):
-            for item in items:
-                run = await self._run(case, sandbox, item)
-                met = faults(run.window, service)
-                if met and run.result.outcome == "fail":
-                    return PlantFacts(service, item.name, met)
+        for item in items:
+            async with self._fault(case.sandbox, service):
+                red, met = await self._reds(case, sandbox, item, service)
+            # What is still red without the fault has turned so by something else.
+            if red and (await self._run(case, sandbox, item)).result.passed:
+                return PlantFacts(service, item.name, met)
         return PlantFacts(service, None, met)
+
+    async def _reds(self, case: Case, sandbox: Sandbox, item: Item, service: str) -> tuple[bool, int]:
+        """Whether the check is red by the fault, as often as a flaky one is not; and how many requests met it."""
+        met = 0
+        for _ in range(case.docket.repeat):
+            run = await self._run(case, sandbox, item)
+            met = faults(run.window, service)
+            if not met or run.result.outcome != "fail":
+                return False, met
+        return True, met
 
     async def _unharmed(self, name: str) -> Sandbox:
         """The sandbox, without the fault that a killed trial may have left planted."""
@@ -215,9 +225,21 @@ class Court:
         )
 
 
+def _red(series: Series) -> bool:
+    return series.baseline.outcome == "fail"
+
+
+def _excuses(series: Series) -> bool:
+    """Whether only what the baseline said, perhaps long ago, keeps the check from counting against the change."""
+    baseline = series.baseline
+    return not (baseline.passed or baseline.flaky or any(run.result.passed for run in series.runs))
+
+
 def _still_red(series: Series, again: CheckResult | None) -> Series:
     if again is None or again.outcome == "fail":
         return series
+    if not series.item.own:
+        return replace(series, baseline=again) if again.passed else series
     said = again.detail or "it passes in a new fork of the untouched code"
     detail = f"it did not stay red there: {said}"
     return replace(series, baseline=replace(again, outcome="unjudged", detail=detail, flaky=True))

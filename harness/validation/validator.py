@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -39,12 +39,14 @@ _ATTEMPTS: Final = 3
 _LOG_MARGIN_S: Final = 0.5
 
 _Static = tuple[StaticFacts, ...]
+Turn = Callable[[str], AbstractAsyncContextManager[None]]
+"""Lets a ticket run checks for the block, once it is its turn."""
 
 
 class LoopValidator:
     """Fulfils `graphs.ports.Validator`; an async context manager that removes what it made on disk.
 
-    `state` is the project's `.spurline/`.
+    `state` is the project's `.spurline/`; `turn` is for the checks that are run on the baseline before a fork is made.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class LoopValidator:
         state: Path,
         results: BaselineResults,
         archive: Archive,
+        turn: Turn = lambda _: nullcontext(),
     ) -> None:
+        self._turn = turn
         self._driver, self._repository, self._archive = driver, repository, archive
         self._benches = Benches(repository, state / "judge")
         self._examiner = Examiner(self._benches)
@@ -97,6 +101,7 @@ class LoopValidator:
         if objection is not None:
             return await self._conclude(work, docket, facts, objection, evidence.of_judgement(objection))
         await sound_baseline(self._driver, work.base)
+        await self._ask_baseline(docket)
         try:
             await self._fork(work.sandbox, scope.services, commit, ttl_s=docket.project.settings.baseline.ttl)
         except ForkError as error:
@@ -147,6 +152,15 @@ class LoopValidator:
     def _known_static(self, work: Work, commit: str) -> _Static | None:
         known = self._static.get((work.run, work.ticket.id))
         return known[1] if known is not None and known[0] == commit else None
+
+    async def _ask_baseline(self, docket: Docket) -> None:
+        """Have the baseline say its part before the change runs beside it: the two share their data, and what the
+        change breaks there must not look as if it had never worked."""
+        unknown = [item for item in docket.items if not self._book.knows(docket, item)]
+        if unknown:
+            async with self._turn(docket.ticket.id):
+                for item in unknown:
+                    await self._book.result(docket, item)
 
     async def _fork(self, name: str, services: Iterable[str], commit: str, *, ttl_s: float) -> None:
         """Have `services`, and all that the sandbox forked before, run the commit in it."""

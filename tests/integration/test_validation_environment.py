@@ -239,6 +239,49 @@ async def test_rule_3_a_check_that_turned_green_by_what_was_left_behind_proves_n
     assert "did not stay red" in verdict.reason
 
 
+async def with_check(stage: Stage, run: str) -> Stage:
+    """The same with a check of the repository's in its base commit; `b` is not confined."""
+    services = {**SETTINGS["baseline"]["services"], "b": {**service("b", None), "confine": False}}
+    checks = {"command": [{"name": "old", "run": run}]}
+    settings = {**SETTINGS, "baseline": {"entry": "a", "services": services}, "checks": checks}
+    root = stage.repository.root
+    base = write(root, {"spurline.yaml": json.dumps(settings)}, "a check")
+    changed = write(root, {"b/word.txt": "changed-b"}, "changed")
+    git(root, "checkout", "-q", base)
+    await stage.driver.down()
+    await stage.driver.up(read_project(root).system(), base)
+    return replace(stage, base=base, changed=changed)
+
+
+async def test_rule_3_what_the_change_breaks_in_the_baseline_as_it_starts_is_not_the_baselines_fault(
+    stage: Stage, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.write_text("sound")
+    stage = await with_check(stage, f'grep -q sound {data} && curl -sf "$SPURLINE_URL/"')
+    root = stage.repository.root
+    breaking = APP.replace("import ", f"open({str(data)!r}, 'w').write('broken')\nimport ", 1)
+    git(root, "checkout", "-q", stage.changed)
+    commit = write(root, {"b/app.py": breaking}, "breaks what all share")
+    git(root, "checkout", "-q", stage.base)
+    verdict = await stage.judge(asks("changed-b"), commit=commit)
+    assert data.read_text() == "broken"
+    assert verdict.conclusion == "failed", verdict
+    assert "'old' fails" in verdict.reason
+
+
+async def test_rule_3_what_failed_on_the_baseline_once_excuses_nothing_for_ever(stage: Stage, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    away.touch()
+    stage = await with_check(stage, f"""test ! -e {away} && curl -s "$SPURLINE_URL/" | grep -q '"word": "b"'""")
+    verdict = await stage.judge(asks("changed-b"))
+    assert verdict.conclusion == "verified", verdict
+    away.unlink()
+    verdict = await stage.judge(asks("changed-b"), box="again")
+    assert verdict.conclusion == "failed", verdict
+    assert "'old' fails" in verdict.reason
+
+
 async def test_results_of_the_baseline_are_taken_once_for_a_crowd(stage: Stage, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     ticket = command(f"echo x >> {asked}; exit 1")

@@ -369,6 +369,25 @@ async def test_rule_2_what_judges_may_not_be_altered(stage: Stage, path: str, te
     assert path in verdict.reason
 
 
+async def test_rule_2_a_test_is_not_altered_by_another_name(root: Path, tmp_path: Path) -> None:
+    away = tmp_path / "repo"
+    git(tmp_path, "clone", "-q", str(root), str(away))
+    git(away, "mv", "tests", "qa")
+    (away / "tests").symlink_to("qa")
+    git(away, "add", "-A")
+    git(away, "commit", "-qm", "base")
+    repository, shelf = await Repository.open(away), Shelf()
+    base = await repository.head()
+    async with (
+        LocalDriver(away, away / ".spurline" / "local") as driver,
+        LoopValidator(driver, repository, away / ".spurline", shelf, shelf) as validator,
+    ):
+        stage = Stage(repository, driver, validator, shelf, base)
+        verdict, _ = await stage.judge(ticket(AGE, services=()), {"users/app.py": WITH_AGE, "qa/test_users.py": ""})
+    assert verdict.conclusion == "needs_human"
+    assert "qa/test_users.py" in verdict.reason
+
+
 async def test_rule_2_an_added_test_is_run_and_never_decides(stage: Stage) -> None:
     files = {"users/app.py": WITH_AGE, "tests/json.py": "raise SystemExit(3)\n"}
     verdict, document = await stage.judge(ticket(AGE), files)
@@ -429,6 +448,17 @@ async def test_a_commit_without_a_ticket_is_verified_for_regressions_only(stage:
     assert not [box.name for box in await stage.driver.list()]
 
 
+async def test_rule_3_a_check_that_asks_no_fork_is_not_turned_by_the_change(stage: Stage, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    count.write_text("0")
+    # Red twice on the baseline, green twice beside the fork, red once more on the untouched code.
+    run = f"n=$(($(cat {count}) + 1)); echo $n > {count}; test $n = 3 || test $n = 4"
+    verdict, document = await stage.judge(ticket(CommandCheck(name="own", run=run)), {"users/app.py": WITH_AGE})
+    assert document["checks"][0]["runs"] == ["pass", "pass"]
+    assert verdict.conclusion == "unproven"
+    assert "asked no fork" in verdict.reason
+
+
 async def test_rule_3_red_by_what_somebody_left_in_the_baseline_is_not_turned_by_a_fresh_process(stage: Stage) -> None:
     baseline = await stage.driver.baseline()
     assert baseline is not None
@@ -475,6 +505,21 @@ async def test_rule_4_checks_that_do_not_look(stage: Stage) -> None:
     assert (verdict.conclusion, verdict.feedback) == ("unproven", None)
     assert "do not depend on legacy" in verdict.reason
     assert document["planted"][0]["served"] > 0
+
+
+@pytest.mark.parametrize("red", ["= 4", "-ge 4"])
+async def test_rule_4_a_check_that_turns_red_by_itself_was_not_turned_by_the_fault(
+    stage: Stage, tmp_path: Path, red: str
+) -> None:
+    count = tmp_path / "count"
+    count.write_text("0")
+    run = f'n=$(($(cat {count}) + 1)); echo $n > {count}; curl -s "$SPURLINE_URL/legacy/1"; test ! $n {red}'
+    blind = CommandCheck(name="blind", run=run)
+    files = {"legacy/app.py": LEGACY + "# touched\n"}
+    verdict, document = await stage.judge(ticket(blind, services=("legacy",), preserve=True), files)
+    assert int(count.read_text()) >= 4, "it did turn red"
+    assert verdict.conclusion == "unproven", document
+    assert "do not depend on legacy" in verdict.reason
 
 
 async def test_rule_4_a_refactoring_is_proven_by_the_planted_fault(stage: Stage) -> None:
