@@ -21,7 +21,7 @@ from harness.repository.scratch import Scratch
 from harness.settings import Project, read_project
 from harness.validation.once import Once
 from harness.validation.results import digest
-from harness.validation.scope import Protection, protection
+from harness.validation.scope import Links, Protection, protection
 from sandbox.confinement import Cage
 from sandbox.service import System
 from tasks.backlog import Backlog
@@ -57,6 +57,7 @@ class Docket:
     project: Project
     system: System
     protected: Protection
+    links: Links
     ticket: Ticket
     items: tuple[Item, ...]
     """The ticket's own checks first."""
@@ -88,8 +89,7 @@ class _Pristine:
     folder: Path
     files: Mapping[str, str]
     """Path to sha256 of its content and mode; of a symlink, of where it leads."""
-    links: Mapping[str, str]
-    """Of its symlinks, where each leads."""
+    links: Links
     project: Project
     checks: tuple[Check, ...]
 
@@ -116,9 +116,8 @@ class Benches:
         judged = await self._ticket(base, pristine, ticket)
         items = list(_items(judged.checks.all, pristine.checks))
         project = pristine.project
-        return Docket(
-            base, project, project.system(), protection(project.settings, pristine.links), judged, tuple(items)
-        )
+        protected = protection(project.settings)
+        return Docket(base, project, project.system(), protected, pristine.links, judged, tuple(items))
 
     @asynccontextmanager
     async def bench(self, base: str) -> AsyncIterator[Bench]:
@@ -168,7 +167,7 @@ class Benches:
         files = await asyncio.to_thread(lambda: dict(_contents(folder)))
         project = read_project(folder)
         links = {name: os.readlink(folder / name) for name in files if (folder / name).is_symlink()}  # noqa: PTH115
-        return _Pristine(folder, files, links, project, project.checks())
+        return _Pristine(folder, files, Links.of(links), project, project.checks())
 
     async def _ticket(self, base: str, pristine: _Pristine, ticket: Ticket) -> Ticket:
         if ticket.source is None:

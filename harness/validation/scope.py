@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from pathspec import PathSpec, Pattern
 
@@ -21,51 +21,68 @@ _NAMES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
+class Links:
+    """The symlinks of the base commit, by which a file has more names than git tells of."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Each link with where it leads, both below the root."""
+
+    @classmethod
+    def of(cls, said: Mapping[str, str]) -> Self:
+        """`said`: each link with its text. One that leads out of the tree, or to a folder that it lies in, is none."""
+        placed = [(link, posixpath.normpath(posixpath.join(posixpath.dirname(link), to))) for link, to in said.items()]
+        return cls(
+            tuple((link, to) for link, to in placed if not (to.startswith(("/", "..")) or _below(link, to) is not None))
+        )
+
+    def names(self, path: str) -> frozenset[str]:
+        """All names of a file: `qa/a.py` is `tests/a.py` too where `tests` leads to `qa`."""
+        found, front = {path}, [path]
+        while front and len(found) < _NAMES:
+            name = front.pop()
+            others = {posixpath.join(link, rest) for link, to in self.pairs if (rest := _below(name, to)) is not None}
+            front += others - found
+            found |= others
+        return frozenset(posixpath.normpath(name) for name in found)
+
+
+@dataclass(frozen=True, slots=True)
 class Protection:
     """What of a repository no agent may alter."""
 
     spec: PathSpec[Pattern]
-    links: tuple[tuple[str, str], ...] = ()
-    """The base commit's symlinks and where each leads, both below the root."""
 
     def covers(self, path: str) -> bool:
         """Whether it is protected, as a file or as what stands for a folder: a symlink, a submodule."""
         return self.spec.match_file(path) or self.spec.match_file(f"{path}/_")
 
-    def covers_by_link(self, path: str) -> bool:
-        """Whether a symlink makes it a protected path: `qa/a.py` where `tests` leads to `qa`."""
-        names, front = {path}, [path]
-        while front:
-            name = front.pop()
-            for link, target in self.links:
-                if PurePosixPath(name).is_relative_to(target) and len(names) < _NAMES:
-                    other = str(PurePosixPath(link) / PurePosixPath(name).relative_to(target))
-                    front += {other} - names
-                    names.add(other)
-        return any(self.spec.match_file(name) for name in names - {path})
 
-
-def protection(settings: Settings, links: Mapping[str, str] | None = None) -> Protection:
-    """`checks.protected` (patterns as in .gitignore), the settings, the files of the checks, and the tickets; `links`
-    are the base commit's symlinks, each with what it says."""
+def protection(settings: Settings) -> Protection:
+    """`checks.protected` (patterns as in .gitignore), the settings, the files of the checks, and the tickets."""
     own = [f"/{FILE_NAME}", _anchored(settings.tickets.files)]
     if settings.checks.http is not None:
         own.append(_anchored(settings.checks.http))
-    spec = PathSpec.from_lines("gitignore", [*settings.checks.protected, *own])
-    placed = (
-        (link, posixpath.normpath(posixpath.join(posixpath.dirname(link), to))) for link, to in (links or {}).items()
-    )
-    return Protection(spec, tuple((link, to) for link, to in placed if not to.startswith(("/", ".."))))
+    return Protection(PathSpec.from_lines("gitignore", [*settings.checks.protected, *own]))
 
 
-def scope_of(changes: Iterable[Change], system: System, protected: Protection, allowed: Iterable[str]) -> ScopeFacts:
+def scope_of(
+    changes: Iterable[Change],
+    system: System,
+    protected: Protection,
+    allowed: Iterable[str],
+    links: Links | None = None,
+) -> ScopeFacts:
     """Sort the changed paths. `allowed` are the ticket's services; none named means that any service may change."""
-    allowed = frozenset(allowed)
+    allowed, links = frozenset(allowed), links or Links()
     services: set[str] = set()
     found: dict[_Place, list[str]] = {"altered": [], "added": [], "outside": [], "unjudged": [], "service": []}
     for change in changes:
-        owners = system.owners(change.path)
-        place = _place(change, owners, protected, allowed)
+        names = links.names(change.path)
+        owners = frozenset[str]().union(*map(system.owners, names))
+        # What a test has by a symlink from the folder of a service is the service's.
+        homes = [system.services[name].cwd for name in system.owners(change.path)]
+        judges = map(protected.covers, [change.path] if any(home != "." for home in homes) else names)
+        place = _place(change, owners, any(judges), allowed)
         found[place].append(change.path)
         if place == "service":
             services |= owners
@@ -78,13 +95,19 @@ def scope_of(changes: Iterable[Change], system: System, protected: Protection, a
     )
 
 
-def _place(change: Change, owners: frozenset[str], protected: Protection, allowed: frozenset[str]) -> _Place:
-    # What a test has by a symlink from a service is the service's.
-    if protected.covers(change.path) or (not owners and protected.covers_by_link(change.path)):
+def _place(change: Change, owners: frozenset[str], protected: bool, allowed: frozenset[str]) -> _Place:
+    if protected:
         return "added" if change.kind == "added" else "altered"
     if allowed and (not owners or not owners <= allowed):
         return "outside"
     return "service" if owners else "unjudged"
+
+
+def _below(path: str, folder: str) -> str | None:
+    """The rest of a path that is the folder or lies below it; None where it does not."""
+    if folder == "." or path == folder:
+        return "" if path == folder else path
+    return path[len(folder) + 1 :] if path.startswith(f"{folder}/") else None
 
 
 def _anchored(pattern: str) -> str:

@@ -147,7 +147,7 @@ class LoopValidator:
     async def _read(self, work: Work, commit: str) -> tuple[Docket, ScopeFacts]:
         docket = await self._benches.docket(work.base, work.ticket)
         changes = await self._repository.changed(work.base, commit)
-        return docket, scope_of(changes, docket.system, docket.protected, docket.ticket.services)
+        return docket, scope_of(changes, docket.system, docket.protected, docket.ticket.services, docket.links)
 
     def _known_static(self, work: Work, commit: str) -> _Static | None:
         known = self._static.get((work.run, work.ticket.id))

@@ -7,7 +7,7 @@ from typing import Any
 from harness.repository import Change
 from harness.settings import Settings
 from harness.validation.facts import ScopeFacts
-from harness.validation.scope import protection, scope_of
+from harness.validation.scope import Links, protection, scope_of
 from sandbox.service import Service, System
 
 SYSTEM = System(
@@ -80,11 +80,40 @@ def test_a_symlink_protects_what_it_leads_to_but_for_a_services_own_code() -> No
             for path in ("qa/tests/a.py", "qa/tests-old/a.py", "services/users/schema.sql", "qa/b")
         ],
         SYSTEM,
-        protection(settings(), links),
+        protection(settings()),
         (),
+        Links.of(links),
     )
     assert (found.altered, found.services) == (("qa/tests/a.py",), ("users",))
     assert found.unjudged == ("qa/b", "qa/tests-old/a.py")
+
+
+def test_a_symlink_protects_also_where_the_whole_repository_is_one_service() -> None:
+    system = System("shop", "all", {"all": Service("all", cwd=".")})
+    found = scope_of([Change("qa/a.py", "modified")], system, protection(settings()), (), Links.of({"tests": "qa"}))
+    assert found.altered == ("qa/a.py",)
+
+
+def test_what_services_have_by_symlinks_is_theirs() -> None:
+    links = {
+        "services/gateway/common": "../../libs/common",
+        "services/payments/common": "../users/common",
+        "services/users/common": "../../libs/common",
+        "services/users/root": "../..",
+        "ledger/out": "/etc",
+    }
+
+    def found(path: str, *allowed: str) -> ScopeFacts:
+        return scope_of([Change(path, "modified")], SYSTEM, protection(settings()), allowed, Links.of(links))
+
+    assert found("libs/common/deep/x.py").services == ("gateway", "users", "payments")
+    assert found("libs/common/x.py", "users").outside == ("libs/common/x.py",)
+    assert found("libs/commons/x.py").unjudged == ("libs/commons/x.py",)
+
+
+def test_symlinks_in_a_circle_come_to_an_end() -> None:
+    names = Links.of({"a/x": "../b", "b/y": "../a"}).names("a/file")
+    assert {"a/file", "b/y/file"} <= names
 
 
 def test_files_of_checks_are_protected_wherever_they_lie() -> None:
