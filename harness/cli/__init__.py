@@ -11,6 +11,11 @@ def main() -> None:
     """The console script `spurline`: run the command of `sys.argv` and exit with its code."""
     import sys
 
-    from harness.cli.errors import guarded
+    try:
+        from harness.cli.errors import guarded
 
-    sys.exit(guarded(sys.argv[1:]))
+        code = guarded(sys.argv[1:])
+    except KeyboardInterrupt:
+        # Ctrl-C while even that was still imported.
+        code = 130
+    sys.exit(code)

@@ -86,6 +86,22 @@ def test_before_anything_began(script: Path, root: Path, mark: str) -> None:
     assert processes_with(mark) == []
 
 
+def test_while_the_command_line_itself_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'harness.cli.errors': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from harness.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_the_second_one_stops_at_once(tmp_path: Path) -> None:
     program = (
         "import asyncio\n"
