@@ -11,6 +11,7 @@ from typing import Final
 from harness.discovery.addresses import Directory
 from harness.discovery.dockerfile import INTERPRETERS
 from harness.discovery.findings import TODO, Component, Program, ServiceFinding, Sourced
+from harness.discovery.ignored import ignored_folders
 from harness.discovery.inputs import Inputs, named
 from harness.discovery.knobs import knobs
 from harness.discovery.tree import Tree, line_of
@@ -73,7 +74,7 @@ class _Assembly:
             command=command,
             shared=program.shared if program else (),
             build=build,
-            link=program.link if program else (),
+            link=self._link(),
             env=env,
             protocol=self._protocol(),
             ready=self._ready(),
@@ -91,6 +92,33 @@ class _Assembly:
             return where
         return Sourced(program.cwd, f"of {program.source}")
 
+    def _written_at(self, word: str) -> str | None:
+        """The path below the root that an argument of a line for this machine names: what is there, a file or a folder;
+        None for all else."""
+        component, value = self.component, word.rpartition("=")[2]
+        if component is None or not component.shell or not value or value.startswith(("/", "-", "$")):
+            return None
+        path = posixpath.normpath(posixpath.join(component.cwd.value if component.cwd else ".", value))
+        if path.startswith("..") or not (self.tree.has(path) or ("/" in value and self.tree.has_folder(path))):
+            return None
+        return path
+
+    def _from_cwd(self, word: str) -> str:
+        """An argument as it means the same path in our folder."""
+        path, (flag, equals, _) = self._written_at(word), word.rpartition("=")
+        return word if path is None else flag + equals + posixpath.relpath(path, self.cwd.value)
+
+    def _link(self) -> tuple[Sourced[str], ...]:
+        """The untracked folders that its code is in, and that its command names."""
+        found = {link.value: link for link in (self.program.link if self.program else ())}
+        given = self.component.command if self.component else None
+        named_paths = [path for word in (given.value if given else ()) if (path := self._written_at(word)) is not None]
+        if named_paths:
+            for folder, link in ignored_folders(self.tree).items():
+                if any(path == folder or path.startswith(f"{folder}/") for path in named_paths):
+                    found.setdefault(folder, link)
+        return tuple(found.values())
+
     def _compiled(self) -> bool:
         return self.program is not None and self.program.language in _COMPILED
 
@@ -101,6 +129,7 @@ class _Assembly:
         made = program.command if program else None
         if program is not None and made is not None and (given is None or self._replaces(given.value, program)):
             arguments = _own_arguments(given.value, compiled=self._compiled()) if given else ()
+            arguments = tuple(map(self._from_cwd, arguments))
             known = {word.partition("=")[0] for word in made.value}
             extra = tuple(word for word in self.inputs.arguments(arguments) if word.partition("=")[0] not in known)
             source = f"{made.source}, arguments of {given.source}" if given and extra else made.source

@@ -273,3 +273,20 @@ def test_names_every_line_that_is_left_to_do(tmp_path: Path) -> None:
     text = render(discover(lay(tmp_path / "nothing", CASES["nothing"])))
     assert any('command: ["TODO"]' in line for _, line in open_ends(text))
     assert text.splitlines()[open_ends(text)[0][0] - 1].strip() == open_ends(text)[0][1]
+
+
+def test_paths_among_the_arguments_mean_the_same_from_the_folder_of_the_service(tmp_path: Path) -> None:
+    main = 'package main\n\nimport "net/http"\n\nfunc main() {\n\thttp.ListenAndServe(addr, nil)\n}\n'
+    files = {
+        "go.mod": "module example.org/rides\n",
+        "cmd/maps/main.go": main,
+        "cmd/trips/main.go": main,
+        ".gitignore": "/data/\n",
+        "data/tiles/all.bin": "tiles",
+        "conf/maps.toml": "",
+        "Procfile": "maps: bin/maps -tiles data/tiles/all.bin -conf=conf/maps.toml -level conf -listen ./gone/x\n",
+    }
+    maps = next(one for one in discover(lay(tmp_path, files)).services if one.name == "maps")
+    tiles, conf = "../../data/tiles/all.bin", "-conf=../../conf/maps.toml"
+    assert maps.command.value == ("./bin/maps", "-tiles", tiles, conf, "-level", "conf", "-listen", "./gone/x")
+    assert [link.value for link in maps.link] == ["data"]
