@@ -43,6 +43,9 @@ async def examine(project: Project) -> AsyncIterator[Diagnosis]:
         yield ok("repository", f"{repository.root} at {head[:12]}")
         for diagnosis in _uncommitted(files, await repository.dirty()):
             yield diagnosis
+        for path in await repository.submodules(head):
+            way_out = "let `build` of the services that need it fetch it, or keep its code in this repository"
+            yield warning("repository", f"{path} is a submodule: a checkout leaves it empty", way_out, "config")
     except (CheckoutError, StoreError) as error:
         yield problem("repository", error.message, error.hint, "config")
     for diagnosis in services(project.system(), Ground(project.root, files, os.environ)):

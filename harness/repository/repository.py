@@ -104,6 +104,11 @@ class Repository:
         words = await self.git.own("ls-tree", "-r", "-z", "--name-only", commit)
         return tuple(path for path in words.decode(errors="surrogateescape").split("\0") if path)
 
+    async def submodules(self, commit: str) -> tuple[str, ...]:
+        """The paths at which the commit names a commit of another repository: empty folders in a checkout."""
+        words = (await self.git.own("ls-tree", "-r", "-z", commit)).decode(errors="surrogateescape").split("\0")
+        return tuple(word.partition("\t")[2] for word in words if word.startswith("160000 "))
+
     async def dirty(self) -> tuple[str, ...]:
         """Paths of the user's work tree that are not as they are in HEAD: changed, staged or untracked; not ignored."""
         index, here = self.git.places.git_dir / "index", (":/", f":(exclude){STATE_NAME}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -136,6 +137,17 @@ def test_a_file_that_cannot_be_used_is_a_finding_with_its_line(make_repo: MakeRe
     assert "spurline.yaml:3" in ran.out
     assert "did you mean 'entry'?" in ran.out
     assert "envoy:" in ran.out
+
+
+def test_names_the_folders_that_a_checkout_leaves_empty(chain: Path, spurline: Spurline) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=T", "-c", "user.email=t@example.invalid")
+        subprocess.run(["git", *identity, *arguments], cwd=chain, check=True, capture_output=True)
+
+    git("update-index", "--add", "--cacheinfo", f"160000,{'a' * 40},libs/their code")
+    git("commit", "-qm", "a submodule")
+    said = spurline("doctor", "--json", cwd=chain).objects
+    assert [one["level"] for one in said if "libs/their code is a submodule" in one["text"]] == ["warning"], said
 
 
 def test_a_service_that_does_not_start_is_the_environments(make_repo: MakeRepo, spurline: Spurline) -> None:
