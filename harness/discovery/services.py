@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from harness.discovery.diagnosis import Diagnosis, ok, problem, warning
 from harness.discovery.findings import TODO
+from sandbox.local.backlinks import leads_back
 from sandbox.service import Service, System
 
 _CONNECT_TIMEOUT_S: Final = 1.0
@@ -92,6 +93,12 @@ def _link(subject: str, link: str, ground: Ground) -> Iterator[Diagnosis]:
     elif ground.files is not None and _below(link, ground.files):
         way_out = "take it out of link: a checkout has it already, at the right commit"
         yield warning(subject, f"link {link!r} is tracked by git", way_out, "config")
+    elif (place := leads_back(ground.root / link, ground.root)) is not None:
+        way_out = (
+            "install without --editable or workspaces: no fork may run, and a confined one cannot see, what lies there"
+        )
+        where = place.relative_to(ground.root.resolve())
+        yield warning(subject, f"link {link!r} leads back into the work tree, by {str(where)!r}", way_out, "config")
 
 
 def _program(subject: str, service: Service, ground: Ground) -> Iterator[Diagnosis]:

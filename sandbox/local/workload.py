@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from sandbox.confinement import Cage
+from sandbox.confinement import Cage, confinement
 from sandbox.driver import Source
 from sandbox.local import environment, readiness
+from sandbox.local.backlinks import leads_back
 from sandbox.local.cages import Cages
 from sandbox.local.checkouts import Checkout, Checkouts
 from sandbox.local.guard import Guard
@@ -24,7 +25,7 @@ from sandbox.local.ports import PortPool
 from sandbox.local.process import Process
 from sandbox.local.together import unsplit
 from sandbox.service import Service, fill
-from tasks.errors import SandboxError
+from tasks.errors import CheckoutError, SandboxError
 from tasks.text import one_line
 
 HOST: Final = "127.0.0.1"
@@ -143,6 +144,8 @@ class Launcher:
             env = environment.of_service(service, self._environ, address=address, port=port, owner=self._guard.owner)
             confined = service.confine and not baseline
             cage, build_cage = self._caged(service, checkout, folder) if confined else (None, None)
+            if not baseline and (cage is None or confinement() == "none"):
+                self._must_lead_nowhere(checkout)
             setting = _Setting(service, folder, env, port, address, log, cage, build_cage)
             build_s = await self._build(setting)
             self._ports.ensure_free(port)
@@ -176,6 +179,17 @@ class Launcher:
             baseline=baseline,
             service=service.name,
         )
+
+    def _must_lead_nowhere(self, checkout: Checkout | None) -> None:
+        """CheckoutError where a linked folder leads back to the work tree, which a cage would hide: the fork would run
+        the code that lies there instead of the commit's."""
+        worktree = self._cages.git.worktree
+        for link in checkout.links if checkout is not None else ():
+            if worktree is not None and (place := leads_back(link, worktree)) is not None:
+                raise CheckoutError(
+                    f"it would run code of the work tree, to which {str(place)!r} leads",
+                    hint="install without --editable or workspaces; or, where bubblewrap works, let it be confined",
+                )
 
     def _caged(self, service: Service, checkout: Checkout | None, folder: Path) -> tuple[Cage, Cage]:
         """The cages of a workload and of its build."""

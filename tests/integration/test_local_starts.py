@@ -147,6 +147,30 @@ async def test_linked_folders_come_from_the_work_tree(sample: Sample, tmp_path: 
     assert (sample.repo / "b/deps/lib.txt").read_text() == "untracked"
 
 
+@pytest.mark.parametrize("way", ["pth", "finder", "workspace"])
+async def test_no_fork_runs_code_of_the_work_tree_by_a_linked_folder(sample: Sample, tmp_path: Path, way: str) -> None:
+    base = commit(sample, {".gitignore": ".venv\nnode_modules\n", "code/words/__init__.py": "WORD = 'b'\n"})
+    site, modules = sample.repo / ".venv/lib/python3.11/site-packages", sample.repo / "node_modules"
+    site.mkdir(parents=True)
+    (modules / "@us").mkdir(parents=True)
+    (modules / "@us/inside").symlink_to("../.store")
+    (site / "other.pth").write_text(f"{tmp_path}\nimport sys\n{site}/more\n")
+    system = system_of(link=(".venv", "node_modules"), confine=False)
+    async with upped(sample, tmp_path / "state", system, base) as driver:
+        await driver.create("x", ttl_s=60)
+        await driver.fork("x", {"b": Source(commit=base)})
+        if way == "pth":
+            (site / "__editable__.words.pth").write_text(f"{sample.repo}/code\n")
+        elif way == "finder":
+            (site / "__editable___words_finder.py").write_text(f"MAPPING = {{'words': '{sample.repo}/code/words'}}\n")
+        else:
+            (modules / "@us/words").symlink_to("../../code/words")
+        await driver.create("y", ttl_s=60)
+        with pytest.raises(SandboxError, match=r"would run code of the work tree, to which .*words"):
+            await driver.fork("y", {"b": Source(commit=base)})
+        assert len(checkouts(tmp_path)) == 2
+
+
 async def test_a_missing_link_is_named(sample: Sample, tmp_path: Path) -> None:
     with pytest.raises(BaselineError, match=r"'b' cannot be started: link 'node_modules' .* does not exist") as caught:
         async with upped(sample, tmp_path / "state", system_of(link=("node_modules",))):

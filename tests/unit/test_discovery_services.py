@@ -30,6 +30,17 @@ def test_a_service_that_lacks_nothing_is_ok(root: Path) -> None:
     assert [one.level for one in said(root, frozenset({"web/run.sh"}))] == ["ok"]
 
 
+def test_a_link_that_leads_back_into_the_work_tree_is_named(root: Path) -> None:
+    (root / "node_modules").mkdir()
+    (root / "node_modules/.store").mkdir()
+    (root / "node_modules/tea").symlink_to(".store")
+    assert [one.level for one in said(root, frozenset({"web/run.sh"}), link=("node_modules",))] == ["ok"]
+    (root / "node_modules/money").symlink_to("../web")
+    found = said(root, frozenset({"web/run.sh"}), link=("node_modules",))
+    assert [one.level for one in found] == ["warning", "ok"]
+    assert "by 'node_modules/money'" in found[0].text
+
+
 @pytest.mark.parametrize(
     ("given", "text", "kind"),
     [
