@@ -7,6 +7,7 @@ repository is taken, and no worktree metadata is left in it.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 import zlib
@@ -85,8 +86,16 @@ class Git:
         await self._run(["read-tree", "--reset", "-u", commit], env=self._at(into, index))
 
     async def advance(self, folder: Path, index: Path, old: str, new: str) -> None:
-        """Turn an untouched tree of `old` into the tree of `new`; only files that differ are written."""
-        await self._run(["read-tree", "-m", "-u", old, new], env=self._at(folder, index))
+        """Turn an untouched tree of `old` into the tree of `new`; only files that differ are written.
+
+        CheckoutError where others would have to be: attributes decide how git writes a file, its line ends for one."""
+        env = self._at(folder, index)
+        differs = ("diff-tree", "-r", "--name-only", old, new, "--", ":(glob)**/.gitattributes")
+        _, attributes = await asyncio.gather(
+            self._run(["read-tree", "-m", "-u", old, new], env=env), self._run(differs, env=env)
+        )
+        if attributes:
+            raise CheckoutError(f"{one_line(attributes)} is not the same in {old[:12]} and {new[:12]}")
 
     def _at(self, folder: Path, index: Path) -> dict[str, str]:
         return {"GIT_DIR": str(self._folder), "GIT_WORK_TREE": str(folder), "GIT_INDEX_FILE": str(index)}

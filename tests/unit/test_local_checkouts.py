@@ -43,6 +43,13 @@ def expected(sample: Sample, commit: str) -> dict[str, str]:
     return {name: git("show", f"{commit}:{name}") for name in git("ls-tree", "-r", "--name-only", commit).split()}
 
 
+def commit_attributes(sample: Sample, text: str) -> None:
+    identity = ("-c", "user.name=T", "-c", "user.email=t@example.invalid")
+    (sample.repo / "b/.gitattributes").write_text(text)
+    for words in (["add", "--all"], [*identity, "commit", "--quiet", "--message", "attributes"]):
+        subprocess.run(["git", *words], cwd=sample.repo, check=True, capture_output=True)
+
+
 async def test_one_commit_is_checked_out_once(checkouts: Checkouts, sample: Sample) -> None:
     first, second = await asyncio.gather(checkouts.take(sample.base), checkouts.take(sample.base))
     private = await checkouts.take(sample.base, private=True)
@@ -74,6 +81,18 @@ async def test_a_spare_becomes_exactly_the_commit(checkouts: Checkouts, sample: 
         assert checkouts._spare is None
         assert tree(checkout.root) == expected(sample, commit)
         await checkouts.give_back(checkout)
+
+
+async def test_a_spare_is_passed_over_where_files_would_be_written_otherwise(
+    checkouts: Checkouts, sample: Sample
+) -> None:
+    commit_attributes(sample, "app.py text eol=crlf\n")
+    checkouts.keep_spare(sample.base)
+    assert checkouts._sparing is not None
+    await checkouts._sparing
+    taken = await checkouts.take(await checkouts._git.resolve("HEAD"))
+    assert b"\r\n" in (taken.root / "b/app.py").read_bytes()
+    await checkouts.give_back(taken)
 
 
 async def test_a_spare_that_is_of_no_use_is_passed_over(checkouts: Checkouts, sample: Sample) -> None:
