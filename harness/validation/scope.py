@@ -83,7 +83,7 @@ def scope_of(
         homes = [system.services[name].cwd for name in system.owners(change.path)]
         judges = map(protected.covers, [change.path] if any(home != "." for home in homes) else names)
         place = _place(change, owners, any(judges), allowed)
-        found[place].append(change.path)
+        found[place].append(_shown(change.path))
         if place == "service":
             services |= owners
     return ScopeFacts(
@@ -101,6 +101,11 @@ def _place(change: Change, owners: frozenset[str], protected: bool, allowed: fro
     if allowed and (not owners or not owners <= allowed):
         return "outside"
     return "service" if owners else "unjudged"
+
+
+def _shown(path: str) -> str:
+    """A path as a record can hold it: git allows names that are no UTF-8."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _below(path: str, folder: str) -> str | None:

@@ -125,5 +125,11 @@ def test_a_services_own_folder_of_tests_is_the_services() -> None:
     assert scope("~services/users/tests/t.py", protected=["tests/"]).altered == ("services/users/tests/t.py",)
 
 
+def test_a_name_that_is_no_utf_8_is_shown_by_its_numbers() -> None:
+    found = scope("+tests/\udcff.py", "~checks/\udcfe", "~é\udcff", "~services/users/\udcff")
+    assert (found.added, found.altered) == (("tests/\\xff.py",), ("checks/\\xfe",))
+    assert (found.outside, found.services) == (("é\\xff",), ("users",))
+
+
 def test_a_rename_out_of_a_protected_folder_deletes_there() -> None:
     assert scope("-tests/a.py", "+services/users/a.py").altered == ("tests/a.py",)
