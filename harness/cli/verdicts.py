@@ -9,7 +9,7 @@ from harness.cli.output import Output
 
 
 def show_verdict(document: Mapping[str, Any], out: Output) -> None:
-    """Checks, forks with the hops that prove them, and the evidence, on stdout."""
+    """Checks, forks with the hops that prove them, what a reader must know besides, and the evidence, on stdout."""
     if document["checks"]:
         out.line()
         out.table(["check", "whose", "baseline", "sandbox", "flaky"], [_check(check) for check in document["checks"]])
@@ -19,6 +19,10 @@ def show_verdict(document: Mapping[str, Any], out: Output) -> None:
             ["fork", "generation", "hops"],
             [[fork["service"], str(fork["generation"]), str(fork["hops"])] for fork in document["forks"]],
         )
+    if notes := document.get("notes"):
+        out.line()
+        for note in notes:
+            out.line(f"note: {note}")
     if evidence := document.get("evidence"):
         out.line()
         out.line(str(evidence))

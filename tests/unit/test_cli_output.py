@@ -8,6 +8,7 @@ import json
 import pytest
 
 from harness.cli.output import Output, Styled, state_cell, to_json
+from harness.cli.verdicts import show_verdict
 
 EVIL = "\x1b[31mred\x1b]0;title\x07 [bold]markup[/bold] \u202eesrever\x9b2J"
 
@@ -117,3 +118,10 @@ def test_fields_leave_out_what_is_empty() -> None:
 def test_states_have_colours_and_keep_their_words() -> None:
     assert state_cell("verified") == Styled("verified", "green")
     assert state_cell("generating") == "generating"
+
+
+def test_a_verdict_is_shown_with_what_a_reader_must_know_besides() -> None:
+    output, out, _ = plain_pair()
+    notes = ["check 'old' cannot be judged", "adds \x1b[31mred"]
+    show_verdict({"checks": [], "forks": [], "evidence": None, "notes": notes}, output)
+    assert out.getvalue().splitlines() == ["", "note: check 'old' cannot be judged", "note: adds red"]
