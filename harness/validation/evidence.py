@@ -83,7 +83,8 @@ def _unproven(trial: Trial) -> Iterator[str]:
     bad = [hop for one in trial.series for run in one.runs for hop in blemished(run.window, generations)]
     if bad:
         yield "\n".join(["Requests that did not go right:", *(_line(hop) for hop in bad[:_HOPS])])
-    own = [loss for loss in trial.facts.lost if loss.service in generations]
+    lost = [*trial.facts.lost, *(loss for check in trial.facts.checks for loss in check.lost)]
+    own = [loss for loss in lost if loss.service in generations]
     if own:
         yield (
             f"{own[0].service} was called with the routing key and called {own[0].callee} without it. Forward the "

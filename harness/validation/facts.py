@@ -62,7 +62,8 @@ class CheckFacts:
     forks: tuple[str, ...] = ()
     """Forks whose current generation served at least one of its requests."""
     lost: tuple[Lost, ...] = ()
-    """Where the key was lost on the way to a fork that it did not reach, in each of its runs."""
+    """Where the key was lost in each of its runs on the way to a fork: of one that failed, to a fork that it did not
+    reach; of one that passed, to any."""
     detail: str = ""
     """What it said in the run that decided."""
     baseline_detail: str = ""

@@ -164,6 +164,17 @@ def _records(facts: Facts) -> Judgement | None:
     return None
 
 
+def _asked_with_key(facts: Facts) -> Judgement | None:
+    """Rule 4, of forks that call one another: what passes since one asked the baseline's other has not asked both."""
+    forks = {fork.service for fork in facts.forks}
+    for check in facts.checks:
+        for lost in check.lost if _counts(check) and _always_passes(check) else ():
+            if lost.service in forks:
+                reason = f"check {check.name!r} passes without asking all forks on its way: {lost_at(lost)}"
+                return Judgement("unproven", reason, returns=True)
+    return None
+
+
 def _own_asked(facts: Facts) -> Judgement | None:
     """Rule 3 with rule 4: what asked no fork has not turned from red to green by the change."""
     for check in _own(facts):
@@ -208,6 +219,7 @@ _QUESTIONS: Final[tuple[Callable[[Facts], Judgement | None], ...]] = (
     _failing,
     _alive,
     _records,
+    _asked_with_key,
     _own_asked,
     _reached,
     _looked,
@@ -245,6 +257,10 @@ def _counts(check: CheckFacts) -> bool:
     return check.own or check.baseline == "pass"
 
 
+def _always_passes(check: CheckFacts) -> bool:
+    return bool(check.runs) and all(outcome == "pass" for outcome in check.runs)
+
+
 def _own(facts: Facts) -> list[CheckFacts]:
     return [check for check in facts.checks if check.own]
 
@@ -274,6 +290,8 @@ def _notes(facts: Facts) -> Iterable[str]:
         if not check.own and check.baseline != "pass":
             how = "fails" if check.baseline == "fail" else "cannot run"
             yield f"check {check.name!r} cannot be judged: it {how} on the baseline too, which is the baseline's fault"
+        if check.lost and _always_passes(check):
+            yield f"check {check.name!r} did not ask the change on all of its ways: {lost_at(check.lost[0])}"
     for static in facts.static or ():
         if static.outcome != "pass" and static.base not in (None, "pass"):
             yield f"static check {static.command!r} cannot be judged, it does not pass on the base commit either"

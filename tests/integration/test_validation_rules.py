@@ -491,6 +491,30 @@ async def test_rule_4_a_fork_that_loses_the_key_itself_hears_of_it(stage: Stage)
     assert "gateway was called with the routing key and called users without it" in (verdict.feedback or "")
 
 
+async def test_rule_4_a_check_that_passes_since_one_fork_asked_the_baseline_instead_of_another(stage: Stage) -> None:
+    # The suite would find users without a name; the key is forwarded for the own check's path alone.
+    renamed = users("    return 200, {'id': 1, 'full_name': 'ann', 'age': 7}")
+    forgetful = GATEWAY.replace("call(service,", "call(service, rest == 'age',")
+    server = SERVER.replace("def call(self, service, path):", "def call(self, service, forward, path):")
+    gateway = HEAD + server + forgetful.removeprefix(HEAD)
+    age = http("/users/age", {"status": 200, "json": {"answer": {"age": 7}}})
+    files = {"users/app.py": renamed, "gateway/app.py": gateway}
+    verdict, document = await stage.judge(ticket(age, services=("users", "gateway")), files)
+    checks = {check["name"]: check for check in document["checks"]}
+    assert checks["suite"]["runs"] == ["pass"] * 3
+    assert verdict.conclusion == "unproven", verdict
+    assert "'suite' passes without asking all forks on its way: the routing key was lost at gateway" in verdict.reason
+    assert "gateway was called with the routing key and called users without it" in (verdict.feedback or "")
+
+
+async def test_rule_4_a_check_that_passes_by_a_service_that_loses_the_key_is_noted(stage: Stage) -> None:
+    run = 'curl -s "$SPURLINE_URL/users/1" | grep age && curl -s "$SPURLINE_URL/legacy/1" | grep ann'
+    verdict, document = await stage.judge(ticket(CommandCheck(name="own", run=run)), {"users/app.py": WITH_AGE})
+    assert verdict.conclusion == "verified", verdict
+    assert any("'own' did not ask the change on all of its ways: " in note for note in document["notes"]), document
+    assert document["checks"][0]["runs"] == ["pass", "pass"]
+
+
 async def test_rule_4_a_fork_that_no_check_asks(stage: Stage) -> None:
     files = {"users/app.py": WITH_AGE, "legacy/app.py": LEGACY + "# touched\n"}
     verdict, _ = await stage.judge(ticket(AGE, services=("users", "legacy")), files)

@@ -43,6 +43,13 @@ GOOD = Facts(
 RED = PlantFacts("users", "other", 1)
 
 
+def test_a_check_that_passes_where_others_lose_the_key_is_noted() -> None:
+    judgement = judge(replace(GOOD, checks=(OWN, replace(OTHER, lost=(Lost("legacy", "users"),)))))
+    assert judgement.conclusion == "verified"
+    lost = "the routing key was lost at legacy, which called users without it"
+    assert judgement.notes == (f"check 'other' did not ask the change on all of its ways: {lost}",)
+
+
 def test_the_good_case_is_verified() -> None:
     judgement = judge(GOOD)
     assert judgement.conclusion == "verified"
@@ -96,6 +103,12 @@ BREACHES: list[tuple[str, Facts, str, bool]] = [
         replace(GOOD, checks=(replace(OWN, forks=("users", "b")), replace(OTHER, forks=())), planted=(RED,)),
         "unproven",
         False,
+    ),
+    (
+        "a fork asked the baseline for what is forked",
+        replace(GOOD, checks=(OWN, replace(OTHER, lost=(Lost("users", "users"),)))),
+        "unproven",
+        True,
     ),
     ("a fork that died", replace(GOOD, forks=(replace(GOOD.forks[0], alive=False),)), "failed", True),
     # rule 5
