@@ -22,7 +22,6 @@ from tasks.errors import CheckoutError
 ChangeKind = Literal["added", "modified", "deleted"]
 NOTES: Final = "refs/notes/spurline"
 _KINDS: Final[dict[str, ChangeKind]] = {"A": "added", "D": "deleted", "M": "modified", "T": "modified"}
-_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +126,6 @@ class Repository:
         )
         names = (changed + others).decode(errors="surrogateescape").split("\0")
         return tuple(sorted({name for name in names if name}))
-
-    async def require_clean(self) -> None:
-        """CheckoutError unless the work tree is as HEAD is: what is not committed would silently not take part."""
-        paths = await self.dirty()
-        if not paths:
-            return
-        shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
-        raise CheckoutError(
-            f"the work tree differs from the commit that would be run: {shown}",
-            hint="commit the changes, stash them, or add the files to .gitignore",
-        )
 
     async def show(self, commit: str, path: str) -> bytes:
         """The content of one file of a commit; CheckoutError if it is not there."""
