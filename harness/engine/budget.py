@@ -151,7 +151,7 @@ class Budget:
     @contextmanager
     def reserved(self, ticket: str) -> Iterator[None]:
         """Reserve one call, for as long as it waits and is in flight. Raises OutOfBudget."""
-        self._since.setdefault(ticket, self._clock())
+        self.goes_on(ticket)
         if (reason := self.refuse(ticket)) is not None:
             raise OutOfBudget(reason)
         coming = self._expected(ticket)
@@ -169,9 +169,13 @@ class Budget:
         self._own += used
 
     def rest(self, ticket: str) -> None:
-        """Let the ticket's minutes stand still until its next call."""
+        """Let the ticket's minutes stand still until it goes on, with its next call at the latest."""
         self._spent[ticket] = self._used(ticket)
         self._since.pop(ticket, None)
+
+    def goes_on(self, ticket: str) -> None:
+        """Let the ticket's minutes count."""
+        self._since.setdefault(ticket, self._clock())
 
     def _caps(self, ticket: str) -> Caps:
         return self._single.get(ticket, self._ticket)

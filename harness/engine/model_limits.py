@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from harness.agents.meter import Allowance, CallFailed, ModelCall, Slot, Wanted
 from harness.engine.bucket import Bucket, Mark
 from harness.engine.budget import Budget
+from harness.engine.gates import Standing
 from harness.engine.pace import Pace, Window
 
 AGING_S: Final = 30.0
@@ -81,10 +82,13 @@ class ModelLimits:
         priority: Callable[[str], float] = lambda ticket: 0.0,
         before_call: Callable[[str], None] = lambda ticket: None,
         waited: Callable[[str, float], None] = lambda ticket, seconds: None,
+        standing: Standing = lambda ticket: nullcontext(),
     ) -> None:
         """`priority`: smaller is sooner, 1 is worth AGING_S of waiting. `before_call` is asked before each try, while
-        nothing is held; what it raises reaches the caller as it is. `waited` hears how long each try waited."""
+        nothing is held; what it raises reaches the caller as it is. `waited` hears how long each try waited, which is
+        `standing` time of its ticket, as is what lies between two tries."""
         self._budget, self._priority, self._before_call, self._waited = budget, priority, before_call, waited
+        self._standing = standing
         self._window, self._pace = Window(model_calls), Pace()
         self._requests = Bucket(single=True)
         self._input, self._output = Bucket(), Bucket()
@@ -150,7 +154,7 @@ class ModelLimits:
         between = _Between(ticket)
         self._between.append(between)
         try:
-            with suppress(TimeoutError):
+            with self._standing(ticket), suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await between.called.wait()
         finally:
@@ -180,7 +184,7 @@ class ModelLimits:
         self._waiting.append(waiting)
         self._serve()
         try:
-            call = await waiting.granted
+            call = await self._granted(waiting)
         except BaseException:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
@@ -191,6 +195,13 @@ class ModelLimits:
             raise
         self._waited(ticket, call.began - now)
         return call
+
+    async def _granted(self, waiting: _Waiting) -> _InFlight:
+        if not waiting.granted.done():
+            with self._standing(waiting.ticket):
+                await waiting.granted
+            self._budget.goes_on(waiting.ticket)
+        return waiting.granted.result()
 
     def _serve(self) -> None:
         """Start whoever may start; have a timer set where only time is wanting."""

@@ -85,6 +85,7 @@ async def crew(
             priority=lambda ticket: -urgency(ticket),
             before_call=before_call,
             waited=lambda ticket, seconds: _note_wait(journal, backlog_ids, ticket, "model_calls", seconds),
+            standing=standing,
         )
         limits = Limits(
             said,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.agents.anthropic.headers import allowances_in, retry_after_s
 from harness.agents.meter import Allowance, CallFailed, ModelCall, OutOfBudget, Trouble, Wanted
 from harness.agents.rehearsal.limits import RateLimit, RateLimiter
 from harness.engine.budget import Budget, Caps
+from harness.engine.clock import TicketClock
 from harness.engine.model_limits import AGING_S, ModelLimits
 from tests.virtual_time import run_virtually
 
@@ -466,3 +467,35 @@ def test_how_long_a_try_waited_is_told() -> None:
     coroutine: Coroutine[Any, Any, None] = story(lambda ticket, seconds: heard.append((ticket, seconds)))
     run_virtually(coroutine)
     assert heard == [("early", 0.0), ("late", pytest.approx(5.0))]
+
+
+def test_neither_the_wait_for_a_turn_nor_that_between_tries_uses_up_a_tickets_minutes() -> None:
+    async def story() -> tuple[float, float]:
+        budget = Budget(run=Caps(), ticket=Caps(), clock=now)
+        clock = TicketClock(left_s=10)
+
+        @contextmanager
+        def standing(ticket: str) -> Iterator[None]:
+            budget.rest(ticket)
+            with clock.standing():
+                yield
+
+        meter = ModelLimits(budget, model_calls=1, standing=standing)
+
+        async def late() -> None:
+            async with clock:
+                with suppress(CallFailed):
+                    async with meter.call("late", SOME):
+                        await asyncio.sleep(2)
+                        raise CallFailed("overloaded", "overloaded", 100.0)
+                await meter.wait("late", 50.0)
+                async with meter.call("late", SOME):
+                    await asyncio.sleep(3)
+
+        async with meter.call("early", SOME):
+            task = asyncio.create_task(late())
+            await asyncio.sleep(1_000)
+        await task
+        return clock.worked_s, budget.spent["late"].seconds
+
+    assert run_virtually(story()) == (pytest.approx(5.0), pytest.approx(5.0))
