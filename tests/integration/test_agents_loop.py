@@ -500,6 +500,22 @@ async def test_going_in_a_circle_is_told_and_then_ended(stage: Stage) -> None:
     assert len(stage.nudges()) == 1
 
 
+async def test_calls_that_take_turns_are_a_circle_too(stage: Stage) -> None:
+    turns = [{"use": [bash(f"echo {number % 3}")]} for number in range(30)]
+    ended = await stage.play({"use": [bash("echo 0; echo 1")]}, *turns)
+    assert ended == Generated("stuck", "one of the same 3 tool calls 8 times in a row, with the same result")
+    assert len(stage.meter.calls) == 1 + 3 + 7
+    (nudge,) = stage.nudges()
+    assert nudge.startswith("Your last 4 calls were ones of the same 3, in turn")
+
+
+async def test_what_differs_in_a_word_is_no_circle(stage: Stage) -> None:
+    turns = [{"use": [bash(f"echo {number if number % 7 == 6 else number % 3}")]} for number in range(14)]
+    ended = await stage.play(*turns, DONE)
+    assert ended.end == "done"
+    assert len(stage.meter.calls) == 15
+
+
 def limited(*, before_call: Callable[[str], None] = lambda ticket: None, **caps: float) -> ModelLimits:
     return ModelLimits(Budget(run=Caps(), ticket=Caps(**caps)), model_calls=4, before_call=before_call)
 

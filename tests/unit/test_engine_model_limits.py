@@ -498,4 +498,4 @@ def test_neither_the_wait_for_a_turn_nor_that_between_tries_uses_up_a_tickets_mi
         await task
         return clock.worked_s, budget.spent["late"].seconds
 
-    assert run_virtually(story()) == (pytest.approx(5.0), pytest.approx(5.0))
+    assert list(run_virtually(story())) == pytest.approx([5.0, 5.0])

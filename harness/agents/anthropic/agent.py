@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import httpx
 
 from graphs.ports import Generated, Journal, Work, attempt_name
+from harness.agents.anthropic.circles import same_calls
 from harness.agents.anthropic.client import ModelClient, Reply
 from harness.agents.anthropic.files import file_tools
 from harness.agents.anthropic.layout import marked, system_blocks
@@ -28,6 +29,7 @@ from harness.agents.anthropic.prompt import (
     LAST_CALLS,
     NOTE,
     REPEATED,
+    REPEATED_IN_TURN,
     SYSTEM,
     WRAP_UP,
     WRAP_UP_REASON,
@@ -123,10 +125,13 @@ class AnthropicAgent:
             await self._tell_notes(work, transcript)
             if left == WARNED_BEFORE and self._turns > WARNED_BEFORE:
                 await self._tell_once(transcript, LAST_CALLS.format(left=left))
-            if (repeats := _same_calls(_since_news(transcript.own))) >= 2 * SAME_CALLS:
-                return Generated("stuck", f"the same tool call {repeats} times in a row, with the same result")
+            repeats, circle = same_calls(_since_news(transcript.own))
+            if repeats >= 2 * SAME_CALLS:
+                same = "the same tool call" if circle == 1 else f"one of the same {circle} tool calls"
+                return Generated("stuck", f"{same} {repeats} times in a row, with the same result")
             if repeats == SAME_CALLS:
-                await self._tell_once(transcript, REPEATED.format(times=repeats))
+                words = REPEATED if circle == 1 else REPEATED_IN_TURN
+                await self._tell_once(transcript, words.format(times=repeats, calls=circle))
             if not tool_calls(last := transcript.entries[-1].message) and last["role"] == "assistant":
                 # Killed between a message that goes on and the word that it should.
                 await self._tell(transcript, GO_ON)
@@ -274,18 +279,6 @@ def _made(calls: Sequence[Block], results: Entry) -> list[Block]:
 
 def _calls_made(turn: Sequence[Entry]) -> int:
     return sum(entry.origin == "agent" for entry in turn)
-
-
-def _same_calls(turn: Sequence[Entry]) -> int:
-    """How many times in a row, at the end, the agent made the same calls and got the same results."""
-    rounds: list[tuple[Any, Any]] = []
-    for asked, told in pairwise(turn):
-        if asked.origin == "agent" and told.origin == "tools":
-            calls = [(call["name"], call["input"]) for call in tool_calls(asked.message)]
-            rounds.append((calls, [block["content"] for block in told.content]))
-        elif asked.origin == "agent":
-            rounds.append((None, None))
-    return sum(1 for _ in takewhile(lambda each: each == rounds[-1] and each[0] is not None, reversed(rounds)))
 
 
 def _last_words(content: Sequence[Block]) -> str:

@@ -67,3 +67,7 @@ REPEATED: Final = (
     "You have made the same call {times} times in a row, with the same result every time. Try something else, or say "
     "with `ask_human` what keeps you from going on."
 )
+REPEATED_IN_TURN: Final = (
+    "Your last {times} calls were ones of the same {calls}, in turn, with the same results every time. Try something "
+    "else, or say with `ask_human` what keeps you from going on."
+)
