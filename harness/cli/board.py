@@ -105,6 +105,8 @@ def log_line(event: Event) -> str | None:
             return f"run {event.run} goes on"
         case "fleet.held":
             return f"everything waits for the {text_of(data.get('by'))}{reason}"
+        case "fleet.free" if data.get("by") == "tickets":
+            return f"something can be done again after {number(data.get('seconds')):.1f} s"
         case "fleet.free":
             return f"the {text_of(data.get('by'))} is well again after {number(data.get('seconds')):.1f} s"
         case "agent.fault":

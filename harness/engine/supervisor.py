@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 from graphs.loop import TicketLoop
 from graphs.ports import Ports
+from harness.engine.alarm import Alarm
 from harness.engine.breakers import Breaker
 from harness.engine.limits import Limits
 from harness.engine.outlook import AFTER_FAULT, Outlook, look_ahead, urgency
@@ -31,7 +32,6 @@ from tasks.states import FinalState, is_final
 from tasks.ticket import Ticket
 
 _SIGN_OF_LIFE_S: Final = 5.0
-_ALARM_S: Final = 30.0
 _SHARE_S: Final = 5.0
 
 
@@ -109,7 +109,7 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._told: dict[str, str] = {}
         """Why tickets are not started, as the store has it."""
-        self._alarm: tuple[str, float] | None = None
+        self._alarm = Alarm(lambda kind, data: ports.journal.emit(kind, None, data))
         self._fatal: Exception | None = None
         self._news = asyncio.Event()
 
@@ -252,15 +252,14 @@ class Supervisor:
             await self._claims.explain(changed)
             self._told.update(changed)
         held = set(outlook.held.values())
-        if self._tasks or len(held) != 1 or outlook.ready or self._shared:
-            self._alarm = None
-            return
-        (why,) = held
-        if self._alarm is None or self._alarm[0] != why:
-            self._alarm = (why, time.monotonic())
-        elif time.monotonic() - self._alarm[1] >= _ALARM_S:
-            self._alarm = (why, time.monotonic() + 10 * _ALARM_S)
-            self._ports.journal.emit("fleet.held", None, {"by": "tickets", "reason": why, "tickets": len(outlook.held)})
+        still = len(held) == 1 and not outlook.ready and not self._worked_on()
+        self._alarm.heard(held.pop() if still else None, len(outlook.held))
+
+    def _worked_on(self) -> bool:
+        """Whether anybody works on any ticket, here or elsewhere."""
+        return bool(self._tasks) or any(
+            one.holder is not None and not is_final(one.state) for one in self._standings.values()
+        )
 
     async def _next_news(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import httpx
 
