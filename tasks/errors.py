@@ -111,9 +111,11 @@ class ModelError(EnvironmentFault):
 
     code = "model"
 
-    def __init__(self, message: str, *, hint: str = "", transient: bool = True) -> None:
+    def __init__(self, message: str, *, hint: str = "", transient: bool = True, of_all: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.transient = transient
+        self.of_all = of_all
+        """Whether every other call would be refused like this one: what is wrong is the account, not the call."""
 
 
 class StoreError(EnvironmentFault):

@@ -175,6 +175,10 @@ class TicketWork:
         if isinstance(error, StoreError):
             # What happens to a ticket cannot be noted any more.
             raise error
+        if isinstance(error, ModelError) and error.of_all:
+            # It would end every ticket of the run, one after the other.
+            way_out = f"{error.hint}; then `spurline runs resume {self._run}` goes on"
+            raise ModelError(error.message, hint=way_out, transient=False, of_all=True) from error
         if isinstance(error, EnvironmentFault) and error.transient:
             await self._faulted(ticket, error, clock)
         elif isinstance(error, SpurlineError):

@@ -198,22 +198,24 @@ async def test_a_server_that_is_not_there_is_tried_again_too(meter: WatchedMeter
 
 
 @pytest.mark.parametrize(
-    ("fault", "said", "hint"),
+    ("fault", "said", "hint", "of_all"),
     [
-        ({"status": 400, "message": "tools.0: bad"}, r"refused the call \(400\): tools.0: bad", "its words"),
-        ({"status": 400, "message": "Your credit balance is too low"}, "credit balance", "no credit left"),
-        ({"status": 401}, "invalid x-api-key", "ANTHROPIC_API_KEY"),
-        ({"status": 403}, "permission", "permissions"),
-        ({"status": 404, "message": "model: nope"}, "model: nope", "agent.model"),
+        ({"status": 400, "message": "tools.0: bad"}, r"refused the call \(400\): tools.0: bad", "its words", False),
+        ({"status": 400, "message": "Your credit balance is too low"}, "credit balance", "no credit left", True),
+        ({"status": 401}, "invalid x-api-key", "ANTHROPIC_API_KEY", True),
+        ({"status": 403}, "permission", "permissions", False),
+        ({"status": 404, "message": "no such page"}, "no such page", "agent.model", False),
+        ({"status": 404, "message": "model: claude-sonnet-5-5"}, "model: ", "agent.model", True),
     ],
 )
 async def test_what_cannot_pass_is_told_once(
-    base_url: str, meter: WatchedMeter, fault: dict[str, Any], said: str, hint: str
+    base_url: str, meter: WatchedMeter, fault: dict[str, Any], said: str, hint: str, of_all: bool
 ) -> None:
     await order(base_url, fault)
     with pytest.raises(ModelError, match=said) as raised:
         await call(base_url, meter)
     assert hint in raised.value.hint
+    assert raised.value.of_all is of_all
     assert (meter.troubles, meter.calls) == ([], [])
 
 

@@ -257,6 +257,24 @@ async def test_what_will_not_pass_by_itself_is_not_tried_again(database: Databas
     assert floor.world.names("a").count("generate") == 1
 
 
+async def test_an_account_that_is_refused_stops_the_run_and_ends_no_ticket(database: Database, tmp_path: Path) -> None:
+    floor = Floor(database, [ticket(f"t{number}") for number in range(20)])
+    refused = ModelError("no credit", hint="pay", transient=False, of_all=True)
+    floor.world.before.append(failing(refused, "t1"))
+    async with open_checkpoints(tmp_path / "checkpoints.db") as saver:
+        with pytest.raises(ModelError, match="no credit") as raised:
+            await (await floor.begin(agents=2, saver=saver)).work(floor.tickets)
+        assert raised.value.hint == "pay; then `spurline runs resume r1` goes on"
+        rows = (await floor.rows()).values()
+        assert {row.state for row in rows} <= {"queued", "generating", "verified"}
+        assert [row.faults for row in rows] == [0] * 20
+        floor.world.before.clear()
+        await floor.claims.end()
+        endings = await (await floor.joined(saver=saver)).work(floor.tickets)
+    assert {ending.state for ending in endings} == {"verified"}
+    await floor.check({ending.ticket: ending for ending in endings})
+
+
 async def test_while_the_baseline_is_sick_tickets_that_need_it_are_held(database: Database) -> None:
     sick: str | None = "payments is not healthy"
 

@@ -190,7 +190,8 @@ class ModelClient:
             if error.status_code not in TRANSIENT_STATUS:
                 return permanent(error, self._model)
         if isinstance(error, TypeError) and "authentication" in str(error):
-            return ModelError("there is no key for the model's API", hint="set ANTHROPIC_API_KEY", transient=False)
+            hint = "set ANTHROPIC_API_KEY"
+            return ModelError("there is no key for the model's API", hint=hint, transient=False, of_all=True)
         if (failed := trouble_of(error)) is not None and failed.retry_after_s is not None:
             failed.retry_after_s = min(failed.retry_after_s, self._limits.longest_retry_after_s)
         return failed or error

@@ -54,9 +54,12 @@ def permanent(error: anthropic.APIStatusError, model: str) -> Exception:
         404: f"check agent.model in spurline.yaml (it says {model!r}) and ANTHROPIC_BASE_URL",
     }
     hint = hints.get(status, "this is how the API sees the request: look at its words above")
-    if "credit balance" in said:
+    poor = "credit balance" in said
+    if poor:
         hint = "the account has no credit left"
-    return ModelError(f"the model's API refused the call ({status}): {said}", hint=hint, transient=False)
+    # A 403 can be what a gateway says to the words of one ticket.
+    of_all = poor or status == 401 or (status == 404 and model in said)
+    return ModelError(f"the model's API refused the call ({status}): {said}", hint=hint, transient=False, of_all=of_all)
 
 
 def _said(error: anthropic.APIStatusError) -> str:
