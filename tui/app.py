@@ -27,6 +27,7 @@ from tui.agents import AgentList
 from tui.feed import Agent, Feed, Run
 from tui.fleet import Fleet, fleet_of, unbegun
 from tui.fleet_screen import Choosing, FleetScreen
+from tui.grouping import By
 from tui.outside import Way, leave
 from tui.replay import Player, Story
 from tui.scrubber import Scrubber
@@ -52,8 +53,9 @@ class SpurlineApp(ActingApp):
         Binding("right_square_bracket", "speed(1)", "Faster", show=False),
     ]
 
-    def __init__(self, feed: Feed | Awaitable[Feed], *, at: float | None = None) -> None:
-        """`at`: begin with a replay that stands at this moment, in seconds since the epoch."""
+    def __init__(self, feed: Feed | Awaitable[Feed], *, at: float | None = None, by: By | None = None) -> None:
+        """`at`: begin with a replay that stands at this moment, in seconds since the epoch; `by`: with agents in
+        groups."""
         super().__init__()
         self._coming, self._at = feed, at
         self.no_feed: SpurlineError | None = None
@@ -61,7 +63,7 @@ class SpurlineApp(ActingApp):
         self._fleet = Fleet()
         self._view: View | None = None
         self._player: Player | None = None
-        self._fleet_screen = FleetScreen(lambda: self.feed.services())
+        self._fleet_screen = FleetScreen(lambda: self.feed.services(), by=by)
         self._asking = asyncio.Lock()
         """One question to the feed at a time: it goes on from where the last answer ended."""
 
@@ -156,12 +158,9 @@ class SpurlineApp(ActingApp):
     def action_neighbour(self, by: int) -> None:
         """Go to the next agent, or the one before, in the list's order."""
         if isinstance(self.screen, AgentScreen):
-            rows = self._fleet_screen.query_one(AgentList)
-            # Others may have come under the cursor while this one was looked at.
-            rows.point(self.screen.ticket)
-            rows.action_move(by)
-            if rows.current is not None and rows.current != self.screen.ticket:
-                self.switch_screen(AgentScreen(rows.current, self.feed.detail))
+            ticket = self._fleet_screen.query_one(AgentList).neighbour(self.screen.ticket, by)
+            if ticket != self.screen.ticket:
+                self.switch_screen(AgentScreen(ticket, self.feed.detail))
                 self.call_after_refresh(self._draw)
 
     def action_leave_page(self) -> None:
@@ -236,4 +235,5 @@ class SpurlineApp(ActingApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)
+        yield SystemCommand("Group", "by state, by service, by reason, or not", self._fleet_screen.action_group)
         yield SystemCommand("Replay", "play the run again, or go back to now", self.action_replay)

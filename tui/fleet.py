@@ -65,9 +65,14 @@ class Fleet:
         return sum(is_final(agent.state) for agent in self.agents.values())
 
     def totals(self) -> dict[str, int]:
-        """Agents by state, in the order of the loop; states that nobody is in are left out."""
-        counts = Counter(agent.state for agent in self.agents.values())
-        return {state: counts[state] for state in (*FINAL_STATES, *reversed(WORKING_STATES)) if counts[state]}
+        """See `counted`."""
+        return counted(self.agents.values())
+
+
+def counted(agents: Iterable[Agent]) -> dict[str, int]:
+    """Agents by state, in the order of the loop; states that nobody is in are left out."""
+    counts = Counter(agent.state for agent in agents)
+    return {state: counts[state] for state in (*FINAL_STATES, *reversed(WORKING_STATES)) if counts[state]}
 
 
 def fleet_of(snapshot: Snapshot) -> Fleet:

@@ -16,6 +16,7 @@ from tui.acting import named
 from tui.agents import AgentList
 from tui.filtering import VIEWS, matching
 from tui.fleet import orders
+from tui.grouping import GROUPINGS, By, grouped
 from tui.head import headline, limits, totals
 from tui.outside import WAYS
 from tui.scrubber import Scrubber
@@ -69,6 +70,7 @@ FleetScreen {
         Binding("slash", "filter", "Filter", id="fleet.filter"),
         Binding("f", "filters", "Filters", show=False, id="fleet.filters"),
         Binding("s", "order", "Sort", show=False, id="fleet.sort"),
+        Binding("v", "group", "Group", show=False, id="fleet.group"),
         Binding("l", "app.limits", "Limits", show=False, id="act.limits"),
         Binding("B", "app.budgets", "Budgets of the run", show=False, id="act.run-budgets"),
         Binding("t", "app.replay", "Replay", id="fleet.replay"),
@@ -78,13 +80,15 @@ FleetScreen {
         Binding("U", "app.act_all('resume')", "Let the whole run go on", show=False, id="act.resume-all"),
     ]
 
-    def __init__(self, look_up: Callable[[], Awaitable[Mapping[str, Sequence[str]]]]) -> None:
-        """`look_up`: the services that each ticket may change, asked for when a filter is about them."""
+    def __init__(self, look_up: Callable[[], Awaitable[Mapping[str, Sequence[str]]]], *, by: By | None = None) -> None:
+        """`look_up`: the services that each ticket may change, asked for when a filter or a group is about them; `by`:
+        how they are grouped."""
         super().__init__()
         self._look_up, self._services = look_up, dict[str, Sequence[str]]()
         self._looked_up = False
         self._view: View | None = None
         self._shown, self._order, self._filter = "all", "attention", ""
+        self._by = by
         self._lines: dict[str, Text] = {}
 
     def compose(self) -> ComposeResult:
@@ -120,7 +124,10 @@ FleetScreen {
         self.query_one(FleetStrip).show(agents, now)
         fits, typed = VIEWS[self._shown], matching(self._filter, self._services)
         found = [agent for agent in agents if fits(agent, now) and typed(agent, now)]
-        self.query_one(AgentList).show(sorted(found, key=orders(now)[self._order]), now)
+        if self._by == "service" and not self._looked_up:
+            self.run_worker(self._learn_services())
+        found.sort(key=orders(now)[self._order])
+        self.query_one(AgentList).show(grouped(found, self._by, self._services, now), now)
         self.query_one(Scrubber).show(view.player)
         self._status(len(found), len(agents), view.trouble)
 
@@ -132,6 +139,7 @@ FleetScreen {
             f"view: {self._shown}" if self._shown != "all" else "",
             f"filter: {self._filter}" if self._filter else "",
             f"sorted by {self._order}" if self._order != "attention" else "",
+            f"grouped by {self._by}" if self._by else "",
             f"marked: {named(sorted(marks))}" if marks else "",
         ]
         text = " · ".join(one for one in said if one)
@@ -213,6 +221,16 @@ FleetScreen {
         names = list(orders(0.0))
         self._order = names[(names.index(self._order) + 1) % len(names)]
         self._again()
+        self.query_one(AgentList).follow()
+
+    def action_group(self) -> None:
+        """Group by the next thing, and at last by none."""
+        ways = (None, *GROUPINGS)
+        self._by = ways[(ways.index(self._by) + 1) % len(ways)]
+        rows = self.query_one(AgentList)
+        rows.unfold()
+        self._again()
+        rows.follow()
 
     def action_view(self, name: str) -> None:
         self._shown = name

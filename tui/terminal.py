@@ -11,6 +11,7 @@ from typing import Final
 
 from tui.app import SpurlineApp
 from tui.feed import Feed
+from tui.grouping import By
 from tui.outside import INTERRUPTED
 
 SERVED: Final = "TEXTUAL_DRIVER"
@@ -18,11 +19,11 @@ SERVED: Final = "TEXTUAL_DRIVER"
 _PARENT_PERIOD_S: Final = 1.0
 
 
-async def run_screen(feed: Feed | Awaitable[Feed], *, at: float | None = None) -> int:
+async def run_screen(feed: Feed | Awaitable[Feed], *, at: float | None = None, by: By | None = None) -> int:
     """Show the run until the user leaves; the exit code. Terminated, it leaves the terminal as it was.
 
     A feed that is still to come is waited for on the screen; what goes wrong with that is raised when it is gone."""
-    app = SpurlineApp(_spared(feed), at=at)
+    app = SpurlineApp(_spared(feed), at=at, by=by)
     if app.console.color_system == "standard" and "TEXTUAL_THEME" not in os.environ:
         # Sixteen colours are better the terminal's own than the nearest ones to a theme's.
         app.theme = "ansi-dark"

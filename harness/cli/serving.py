@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from harness.cli.output import Output
@@ -19,8 +19,9 @@ _STORE: Final = ("SPURLINE_STORE", "PG")
 """How names of variables begin that say where the store is, and let it be opened."""
 
 
-async def serve(place: Place, name: str, at: str | None, out: Output, *, host: str, port: int) -> int:
-    """Serve the screen until it is interrupted. Raises UsageError where it cannot be."""
+async def serve(place: Place, name: str, options: Sequence[str], out: Output, *, host: str, port: int) -> int:
+    """Serve the screen until it is interrupted, with these options of `spurline tui`. Raises UsageError where it cannot
+    be."""
     from harness.runtime import console_script
     from harness.runtime.feed import opened_feed
 
@@ -36,7 +37,7 @@ async def serve(place: Place, name: str, at: str | None, out: Output, *, host: s
     # What cannot be shown is said here, not in each browser; and `last` stays the run that it is now.
     async with opened_feed(project, name) as feed:
         run = feed.run
-    argv = [console_script(), "--project", str(project.root), "tui", run, *(("--at", at) if at is not None else ())]
+    argv = [console_script(), "--project", str(project.root), "tui", run, *options]
     async with Door(argv, handed_on(os.environ), host=host, port=port) as door:
         out.line(door.url)
         out.note(f"run {run} is shown there; whoever has this URL can do to it all that you can. Ctrl-C ends it")

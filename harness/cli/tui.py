@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -19,16 +20,20 @@ from harness.cli.interrupts import complete
 from harness.cli.options import RunId, place_of
 from harness.cli.output import Output
 from tasks.errors import SpurlineError, UsageError
+from tasks.text import one_line
+from tui.grouping import By, grouped
 
 if TYPE_CHECKING:
     from harness.cli.place import Place
     from tui.feed import Feed, Run
+    from tui.filtering import Services
     from tui.fleet import Fleet
 
 app = single()
 
 _PLAIN_PERIOD_S: Final = 1.0
 _PATIENCE_S: Final = 2.0
+_REASON: Final = 200
 
 
 @app.command("tui")
@@ -41,6 +46,9 @@ def tui(
     at: Annotated[
         str | None,
         typer.Option("--at", metavar="TIME", help="Play the run again, from 14:05:30, +90 (seconds) or a date on."),
+    ] = None,
+    group: Annotated[
+        By | None, typer.Option("--group", help="Begin with the agents in groups; `v` changes that.")
     ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="In browsers: prints a URL, and goes on until Ctrl-C.")
@@ -63,11 +71,18 @@ def tui(
             raise UsageError("--plain and --serve are two ways to see it", hint="give one of them")
         from harness.cli import serving
 
-        raise typer.Exit(complete(serving.serve(place, run, at, out, host=host or serving.HOST, port=port or 0)))
+        raise typer.Exit(
+            complete(serving.serve(place, run, _options(at, group), out, host=host or serving.HOST, port=port or 0))
+        )
     if host is not None or port is not None:
         raise UsageError("--host and --port are for --serve", hint="`spurline tui --serve --port 8080`, for one")
     simple = plain or not _drawable(out)
-    raise typer.Exit(complete(_show(place, run, at, out, simple=simple)))
+    raise typer.Exit(complete(_show(place, run, at, group, out, simple=simple)))
+
+
+def _options(at: str | None, by: By | None) -> list[str]:
+    """The same for the screen of a browser."""
+    return [*(["--at", at] if at is not None else []), *(["--group", by] if by is not None else [])]
 
 
 def _drawable(out: Output) -> bool:
@@ -77,10 +92,10 @@ def _drawable(out: Output) -> bool:
     return out.terminal and sys.stdin.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-async def _show(place: Place, name: str, at: str | None, out: Output, *, simple: bool) -> int:
+async def _show(place: Place, name: str, at: str | None, by: By | None, out: Output, *, simple: bool) -> int:
     async with AsyncExitStack() as stack:
         if simple:
-            await tell(await _opened(place, name, stack), out, at)
+            await tell(await _opened(place, name, stack), out, at, by)
             return 0
         # Until the screen stands nothing is collected: half of what is imported would be looked through for nothing.
         gc.disable()
@@ -88,12 +103,12 @@ async def _show(place: Place, name: str, at: str | None, out: Output, *, simple:
 
         if at is None:
             # The screen is there before the store is: that one takes longer to import than anything else.
-            return _left(await run_screen(_opened(place, name, stack)))
+            return _left(await run_screen(_opened(place, name, stack), by=by))
         from tui.replay import moment_of
 
         feed = await _opened(place, name, stack)
         moment = moment_of(at, (await feed.snapshot()).run.began)
-        return _left(await run_screen(feed, at=moment))
+        return _left(await run_screen(feed, at=moment, by=by))
 
 
 def _left(code: int) -> int:
@@ -112,18 +127,23 @@ async def _opened(place: Place, name: str, stack: AsyncExitStack) -> Feed:
     return await stack.enter_async_context(opened_feed(project, name))
 
 
-async def tell(feed: Feed, out: Output, at: str | None = None) -> None:
+async def tell(feed: Feed, out: Output, at: str | None = None, by: By | None = None) -> None:
     """How the run stands (at a moment, where one is given), then a line for each thing that happens, until it ends."""
     from tui.fleet import fleet_of, unbegun
     from tui.replay import Story, moment_of
 
     snapshot = await feed.snapshot()
+    services = await feed.services() if by == "service" else {}
     run, fleet = snapshot.run, fleet_of(snapshot)
+
+    def standing(fleet: Fleet) -> None:
+        _standing(run, fleet, out, by, services)
+
     if at is not None:
         moment = moment_of(at, run.began)
-        _standing(run, Story(unbegun(run, snapshot.agents), await feed.story()).at(moment), out)
+        standing(Story(unbegun(run, snapshot.agents), await feed.story()).at(moment))
         return
-    _standing(run, fleet, out)
+    standing(fleet)
     silent = ""
     while run.state == "running":
         await asyncio.sleep(_PLAIN_PERIOD_S)
@@ -138,19 +158,27 @@ async def tell(feed: Feed, out: Output, at: str | None = None) -> None:
         for event in news.events:
             if (line := log_line(event)) is not None:
                 out.line(f"{clock(event.at)}  {line}")
-    _standing(run, fleet, out)
+    standing(fleet)
 
 
-def _standing(run: Run, fleet: Fleet, out: Output) -> None:
-    """The run in a line, then each agent that has begun in a line, those first that need attention."""
+def _standing(run: Run, fleet: Fleet, out: Output, by: By | None, services: Services) -> None:
+    """The run in a line, then each agent that has begun in a line, those first that need attention, below a line for
+    each group."""
     from tui.fleet import orders
     from tui.head import standing
 
     now = run.ended or max((agent.heard for agent in fleet.agents.values()), default=run.began)
-    counts = ", ".join(f"{count} {state}" for state, count in fleet.totals().items())
-    out.line(f"run {run.id} is {standing(run)}: {counts}; {fleet.cost_usd:.2f} USD")
-    for agent in sorted(fleet.agents.values(), key=orders(now)["attention"]):
-        if agent.state != "queued":
-            nth = f", iteration {agent.iteration}" if agent.iteration else ""
-            said = agent.doing or agent.reason
-            out.line(f"{agent.ticket}: {agent.state}{nth}{': ' + said if said else ''}")
+    out.line(f"run {run.id} is {standing(run)}: {_counts(fleet.totals())}; {fleet.cost_usd:.2f} USD")
+    agents = sorted(fleet.agents.values(), key=orders(now)["attention"])
+    for group in grouped(agents, by, services, now):
+        if group.name:
+            out.line(f"{by} {one_line(group.name, _REASON)}: {_counts(group.states())}")
+        for agent in group.agents:
+            if agent.state != "queued":
+                nth = f", iteration {agent.iteration}" if agent.iteration else ""
+                said = agent.doing or agent.reason
+                out.line(f"{agent.ticket}: {agent.state}{nth}{': ' + said if said else ''}")
+
+
+def _counts(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.items())

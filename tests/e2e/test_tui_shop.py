@@ -46,7 +46,7 @@ async def opened(shop: Path, ticket: str, page: str) -> AsyncIterator[tuple[Spur
         async with app.run_test(size=(110, 60)) as pilot:
             await until_seen(pilot, "3/3 ended")
             rows = app.screen.query_one(AgentList)
-            await until(pilot, lambda: any(agent.ticket == ticket for agent in rows._agents))
+            await until(pilot, lambda: any(agent.ticket == ticket for agent in rows.shown))
             rows.point(ticket)
             await pilot.press("enter", page)
             yield app, pilot, feed

@@ -145,6 +145,10 @@ def test_plain_says_how_it_stands_and_ends_with_the_run(
     assert lines[0].startswith(f"run {RUN} is interrupted: 1 needs_human, 2 generating, 1 queued")
     assert lines[1] == "points: needs_human: which currency is meant?"
     assert "\x1b" not in ran.out
+    grouped = spurline("tui", "--group", "reason", cwd=root).out.splitlines()
+    assert grouped[1:3] == ["reason which currency is meant?: 1 needs_human", lines[1]]
+    assert "reason at work: 2 generating" in grouped
+    assert grouped[-1] == "reason waits for a free agent: 1 queued"
     before = spurline("tui", "--at", "+0", cwd=root)
     assert before.out.splitlines()[0].startswith(f"run {RUN} is interrupted: 4 queued")
     wrong = spurline("tui", "--at", "soon", cwd=root)

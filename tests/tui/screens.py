@@ -56,4 +56,4 @@ def rows(app: SpurlineApp) -> AgentList:
 
 
 def shown(app: SpurlineApp) -> list[str]:
-    return [agent.ticket for agent in rows(app)._agents]
+    return [agent.ticket for agent in rows(app).shown]

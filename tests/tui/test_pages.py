@@ -36,7 +36,7 @@ async def opened(
     async with app.run_test(size=size, notifications=True) as pilot:
         await until_seen(pilot, f"{feed.run.project}  ")
         rows = app.screen.query_one(AgentList)
-        await until(pilot, lambda: any(agent.ticket == detail.ticket for agent in rows._agents))
+        await until(pilot, lambda: any(agent.ticket == detail.ticket for agent in rows.shown))
         rows.point(detail.ticket)
         await pilot.press("enter", page)
         yield app, pilot, feed

@@ -34,7 +34,7 @@ def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("name", ["fleet", "agent", "confirm", "hops", "exchange"])
+@pytest.mark.parametrize("name", ["fleet", "groups", "agent", "confirm", "hops", "exchange"])
 async def test_it_looks_as_it_did(name: str, size: tuple[int, int], theme: str) -> None:
     feed = fleet_feed(3)
     events = [
@@ -60,6 +60,9 @@ async def test_it_looks_as_it_did(name: str, size: tuple[int, int], theme: str) 
             if name == "exchange":
                 await pilot.press("enter")
                 await until_seen(pilot, "in check 'integration'")
+        elif name == "groups":
+            await pilot.press("v", "v", "v", "z")
+            await until_seen(pilot, "+ which currency is meant? 3")
         elif name == "confirm":
             rows.point("failed-00")
             await pilot.press("space", "space", "R")
