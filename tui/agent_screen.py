@@ -71,6 +71,8 @@ AgentScreen {
         """By page."""
         self._page = PAGES[0]
         self._read_at, self._reading, self._unfolded = 0.0, "", False
+        self._read_last: set[str] = set()
+        """The pages that were read since the run is over."""
         self._drawn: object = None
 
     def compose(self) -> ComposeResult:
@@ -111,8 +113,11 @@ AgentScreen {
         known = self._details.get(self._page)
         live = view.player is None and not (view.run.over and (known is None or known.sandbox is None))
         due = known is None or (live and time.monotonic() - self._read_at >= _EVERY_S)
+        # What was read before the run's end may lack what came last.
+        due = due or (view.run.over and self._page not in self._read_last)
         if due and self._reading != self._page:
             self._reading = self._page
+            self._read_last = {*self._read_last, self._page} if view.run.over else set()
             self._reader: Worker[None] = self.run_worker(partial(self._read, self._page), group="read", exclusive=True)
 
     async def _read(self, page: str) -> None:

@@ -28,12 +28,14 @@ from tui.feed import Agent, Feed, Run
 from tui.fleet import Fleet, fleet_of, unbegun
 from tui.fleet_screen import Choosing, FleetScreen
 from tui.grouping import By
+from tui.head import ended
 from tui.outside import Way, leave
 from tui.replay import Player, Story
 from tui.scrubber import Scrubber
 from tui.view import View
 
 _PERIOD_S: Final = 0.25
+_TOLD_S: Final = 20.0
 
 
 class SpurlineApp(ActingApp):
@@ -61,6 +63,8 @@ class SpurlineApp(ActingApp):
         self.no_feed: SpurlineError | None = None
         """Why there is none: the screen has left then."""
         self._fleet = Fleet()
+        self._went_on = False
+        """Whether the run was seen before its end."""
         self._view: View | None = None
         self._player: Player | None = None
         self._fleet_screen = FleetScreen(lambda: self.feed.services(), by=by)
@@ -120,8 +124,12 @@ class SpurlineApp(ActingApp):
             run, trouble = view.run, f"not up to date: {one_line(error.message)}"
         if self._player is not None:
             self._player.advance(_PERIOD_S)
-        self._view = View(run, self._fleet, time.time(), None, trouble)
+        self._went_on = self._went_on or not run.over
+        over = run.over and self._went_on
+        self._view = View(run, self._fleet, time.time(), ended=over, trouble=trouble)
         self._draw()
+        if over and view is not None and not view.ended:
+            self.notify(ended(self._fleet, run), title="the run has ended", markup=False, timeout=_TOLD_S)
 
     async def _ask(self, *, first: bool) -> Run:
         """Bring the fleet up to date; the run as it is."""
@@ -141,10 +149,10 @@ class SpurlineApp(ActingApp):
         if (player := self._player) is not None:
             then = player.moment < player.story.ended
             run = replace(view.run, state="running", worked_on=True, wish="", ended=0.0) if then else view.run
-            view = View(run, player.story.at(player.moment), player.moment, player, view.trouble)
+            view = View(run, player.story.at(player.moment), player.moment, player, trouble=view.trouble)
         elif view.run.over and view.run.ended:
             # The clocks of a run that is over stand still.
-            view = View(view.run, view.fleet, view.run.ended, None, view.trouble)
+            view = replace(view, now=view.run.ended)
         for screen in self.screen_stack:
             if isinstance(screen, FleetScreen | AgentScreen) and screen.is_mounted:
                 # One that is just coming or going lacks some of its parts, and is drawn the next time, or never again.

@@ -118,7 +118,7 @@ FleetScreen {
         fleet, run, now = view.fleet, view.run, view.now
         agents = list(fleet.agents.values())
         self._line("#head", headline(fleet, run, now, replayed=view.player is not None))
-        self._line("#limits", said := limits(fleet, run, now))
+        self._line("#limits", said := limits(fleet, run, now, over=view.ended))
         self.query_one("#limits").display = bool(said)
         self._line("#totals", totals(fleet))
         self.query_one(FleetStrip).show(agents, now)

@@ -45,10 +45,17 @@ def totals(fleet: Fleet) -> Text:
     return Text(legend(fleet.totals()), no_wrap=True, overflow="ellipsis")
 
 
-def limits(fleet: Fleet, run: Run, now: float) -> Text:
-    """What limits the run, or that nobody works on it."""
+def ended(fleet: Fleet, run: Run) -> str:
+    """How a run has ended, in a line."""
+    return f"{run.state}: {', '.join(f'{count} {state}' for state, count in fleet.totals().items())}"
+
+
+def limits(fleet: Fleet, run: Run, now: float, *, over: bool = False) -> Text:
+    """What limits the run, or that nobody works on it; `over`: that it has ended meanwhile."""
     text = Text(no_wrap=True, overflow="ellipsis")
-    if run.state == "interrupted":
+    if over:
+        text.append(f"the run has ended; q leaves the screen · {ended(fleet, run)}", "bold")
+    elif run.state == "interrupted":
         text.append(f"nobody works on it: `spurline runs resume {run.id}` goes on", "bold")
     elif run.state == "running":
         text.append(f"limited by {said}" if (said := limiting(fleet, run, now)) else "nothing limits it")

@@ -18,5 +18,7 @@ class View:
     now: float
     player: Player | None = None
     """Set while the run is played again: then nothing can be done to it."""
+    ended: bool = False
+    """Whether it was still going on when it was first looked at, and is over now."""
     trouble: str = ""
     """Why what is shown may be old; empty where it is not."""

@@ -1,7 +1,8 @@
 """The screen beside a run: offered on its terminal, or shown there in the place of its progress (`run --tui`).
 
-It is a process of its own there too, and nothing waits for it: whatever becomes of it, the run goes on, and when the
-run has ended, the screen ends. Where there is nobody to see it, nothing is said of it.
+It is a process of its own there too: whatever becomes of it, the run goes on. A run that has come to its end has
+nothing left to do but to say so: that waits until the user has left the screen, or a signal ends it. Where there is
+nobody to see it, nothing is said of it.
 """
 
 from __future__ import annotations
@@ -56,6 +57,21 @@ class Beside:
             self._out.note(text)
         else:
             self._held.append(text)
+
+    async def left(self, drain: asyncio.Event) -> None:
+        """The run has come to its end: wait until the user has left the screen, or until a signal comes. How the run
+        ended stands by now, so a signal is for what is still there, the screen."""
+        self._over = True
+        if self._task is None:
+            return
+        drained = asyncio.ensure_future(drain.wait())
+        try:
+            await asyncio.wait([self._task, drained], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if (current := asyncio.current_task()) is not None:
+                current.uncancel()
+        finally:
+            drained.cancel()
 
     async def end(self) -> None:
         """End the screen, where there still is one."""

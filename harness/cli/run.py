@@ -79,7 +79,7 @@ async def watched(
     """Show live progress of what works on a run, or (`tui`) the screen, then how it ended; the exit code."""
     from harness.cli.beside import Beside
     from harness.cli.progress import Progress
-    from harness.runtime import Console
+    from harness.runtime import INTERRUPTED, Console
 
     with Progress(out) as progress:
         screen = Beside(out, project.root, progress, wanted=tui)
@@ -92,6 +92,8 @@ async def watched(
 
         try:
             result = await working(Console(listen, screen.narrate, drain))
+            if result.exit_code != INTERRUPTED:
+                await screen.left(drain)
         finally:
             await screen.end()
     _show(result, out)

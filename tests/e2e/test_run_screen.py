@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import Spurline
 from tests.e2e.sample import sample_project
-from tests.e2e.tmux import Terminal, opened_terminal
+from tests.e2e.tmux import PATIENCE_S, Terminal, opened_terminal
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
 
@@ -56,7 +56,8 @@ def terminal(request: pytest.FixtureRequest, make_repo: MakeRepo, script: Path) 
 def screen_of(terminal: Terminal) -> psutil.Process:
     """The process of the screen beside the run."""
     shell = psutil.Process(int(terminal.tmux("display-message", "-p", "-t", "screen", "#{pane_pid}")))
-    (found,) = (one for one in shell.children(recursive=True) if "tui" in one.cmdline())
+    alive = (one for one in shell.children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE)
+    (found,) = (one for one in alive if "tui" in one.cmdline())
     return found
 
 
@@ -85,11 +86,57 @@ def test_a_screen_that_is_killed_leaves_run_and_terminal_as_they_were(terminal: 
     terminal.until("\ntyped\n")
 
 
+def run_of(terminal: Terminal) -> psutil.Process:
+    """The process of the run."""
+    (found,) = (one for one in screen_of(terminal).parents() if "run" in one.cmdline())
+    return found
+
+
 @pytest.mark.parametrize("terminal", [5], indirect=True)
-def test_when_the_run_has_ended_so_has_the_screen(terminal: Terminal) -> None:
+def test_who_reads_as_the_run_ends_goes_on_reading(terminal: Terminal) -> None:
     terminal.keys("spurline run --tui; echo code=$?", "Enter")
     terminal.until("0/1 ended", "? Help")
-    assert "the run goes on" not in terminal.until("1 verified", "code=0", without="? Help")
+    terminal.keys("Enter")
+    terminal.until("g loud", "1 timeline", "generating")
+    text = terminal.until("the run has ended", "finished: 1 verified", "✓ loud", "✓ verified", "submitting")
+    assert "code=" not in text
+    terminal.keys("Escape")
+    terminal.until("the run has ended; q leaves the screen · finished: 1 verified", "? Help")
+    terminal.keys("q")
+    assert "the run goes on" not in terminal.until("1 verified ·", "code=0", without="? Help")
+
+
+@pytest.mark.parametrize("terminal", [1], indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_after_the_end_ends_the_screen_and_changes_nothing(terminal: Terminal, number: int) -> None:
+    terminal.keys("spurline run --tui; echo code=$?", "Enter")
+    terminal.until("the run has ended; q leaves")
+    run_of(terminal).send_signal(number)
+    assert "the run goes on" not in terminal.until("1 verified ·", "code=0", without="? Help")
+
+
+@pytest.mark.parametrize("terminal", [1], indirect=True)
+def test_a_terminal_that_goes_away_after_the_end_takes_nothing_along(
+    terminal: Terminal, spurline: Spurline, tmp_path: Path
+) -> None:
+    folder = Path(terminal.tmux("display-message", "-p", "-t", "screen", "#{pane_current_path}").strip())
+    terminal.keys("spurline run --tui", "Enter")
+    terminal.until("the run has ended; q leaves")
+    left = [run_of(terminal), screen_of(terminal)]
+    terminal.tmux("new-session", "-d", "-s", "other", "sh")
+    terminal.tmux("kill-session", "-t", "screen")
+    _, alive = psutil.wait_procs(left, timeout=PATIENCE_S)
+    assert alive == []
+    shown = spurline("runs", "show", cwd=folder)
+    assert (shown.code, "verified" in shown.out) == (0, True)
+
+
+@pytest.mark.parametrize("terminal", [600], indirect=True)
+def test_a_run_that_is_stopped_ends_the_screen(terminal: Terminal) -> None:
+    terminal.keys("spurline run --tui; echo code=$?", "Enter")
+    terminal.until("0/1 ended", "g loud", "? Help")
+    run_of(terminal).send_signal(signal.SIGINT)
+    terminal.until("code=130", without="? Help")
 
 
 @pytest.mark.parametrize("terminal", [1], indirect=True)

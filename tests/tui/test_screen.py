@@ -14,7 +14,7 @@ from tests.tui.screens import driven, rows, seen, shown, until, until_seen
 from tui.agent_screen import AgentScreen
 from tui.app import SpurlineApp
 from tui.dialogs import Confirm, Limits
-from tui.feed import Agent, Said
+from tui.feed import Agent, Detail, Said
 
 
 async def test_all_are_in_view_and_who_needs_a_person_comes_first() -> None:
@@ -309,6 +309,23 @@ async def test_a_run_that_was_killed_says_who_can_go_on() -> None:
     async with driven(feed) as (_, pilot):
         feed.run = replace(feed.run, state="interrupted", worked_on=False)
         await until_seen(pilot, f"nobody works on it: `spurline runs resume {feed.run.id}` goes on")
+
+
+async def test_a_run_that_ends_under_who_reads_says_so_and_stays() -> None:
+    feed = fleet_feed(state="running")
+    async with driven(feed, (140, 30)) as (app, pilot):
+        assert "ended;" not in seen(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, AgentScreen))
+        last = happened("agent.state", "needs-human-00", 98, state="error", reason="at the very last")
+        feed.details = {"needs-human-00": Detail("needs-human-00", (), (last,))}
+        feed.run = replace(feed.run, state="cancelled", ended=BEGAN + 99, worked_on=False)
+        await until_seen(pilot, "the run has ended", "cancelled: 1 verified, 1 failed, 1 unproven", "at the very last")
+        await pilot.press("escape")
+        await until_seen(pilot, "the run has ended; q leaves the screen · cancelled: 1 verified, 1 failed")
+        feed.run = replace(feed.run, state="running", ended=0.0, worked_on=True)
+        await until_seen(pilot, "nothing limits it")
+        assert "q leaves the screen" not in seen(app)
 
 
 async def test_help_is_drawn_from_what_is_focused() -> None:
