@@ -8,7 +8,9 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -292,6 +294,14 @@ def find_root(start: Path) -> Path:
         f"there is no {FILE_NAME} here or above {start}",
         hint="`spurline init` writes one for this repository",
     )
+
+
+def invocation(root: Path) -> str:
+    """How a command line about the project at `root` begins where this process was started."""
+    with suppress(UsageError, OSError):
+        if find_root(Path.cwd()) == root.resolve():
+            return "spurline"
+    return shlex.join(["spurline", "-C", str(root)])
 
 
 def read_project(root: Path, text: str | None = None) -> Project:

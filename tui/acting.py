@@ -9,41 +9,51 @@ from typing import Final, Literal, get_args
 
 from tasks.states import is_final
 from tasks.ticket import seconds
-from tui.feed import Agent
+from tui.feed import Agent, Run
 
 Done = Literal["pause", "resume", "cancel", "retry"]
 """What is done without a further word."""
 Written = Literal["note", "answer", "carry on"]
 """What is done with words."""
 Verb = Done | Written
+WARNINGS: Final[Mapping[Done, str]] = {
+    "cancel": "That is for good: it can only be retried.",
+    "retry": "Each begins anew, and costs anew.",
+}
+"""What is said before something that cannot be taken back, or that costs."""
 WRITTEN: Final[tuple[Written, ...]] = get_args(Written)
 
 _SHOWN: Final = 3
 
 
-def command(run: str, verb: Done, tickets: Sequence[str]) -> str:
+def command(run: Run, verb: Done, tickets: Sequence[str]) -> str:
     """What one types in a shell to the same end; no tickets stand for the whole run."""
-    return shlex.join(["spurline", "runs", verb, run, *_chosen(tickets)])
+    return _line(run, verb, tickets)
 
 
-def written_command(run: str, verb: Written, tickets: Sequence[str], text: str) -> str:
+def written_command(run: Run, verb: Written, tickets: Sequence[str], text: str) -> str:
     """The same for what is done with words."""
     if verb == "carry on":
         said = ["--note", text] if text else []
-        return shlex.join(["spurline", "runs", "retry", run, *_chosen(tickets), "--carry-on", *said])
+        return _line(run, "retry", tickets, "--carry-on", *said)
     end = ["--"] if text.startswith("-") else []
-    return shlex.join(["spurline", "runs", verb, run, *_chosen(tickets), *end, text])
+    return _line(run, verb, tickets, *end, text)
 
 
-def limit_command(run: str, limits: Mapping[str, float], tickets: Sequence[str] = ()) -> str:
+def limit_command(run: Run, limits: Mapping[str, float], tickets: Sequence[str] = ()) -> str:
     """The same for limits and budgets."""
     options = [word for name, most in limits.items() for word in (f"--{name.replace('_', '-')}", figure(most))]
-    return shlex.join(["spurline", "runs", "limit", run, *_chosen(tickets), *options])
+    return _line(run, "limit", tickets, *options)
 
 
-def keep_command(run: str, tickets: Sequence[str], time: str) -> str:
+def keep_command(run: Run, tickets: Sequence[str], time: str) -> str:
     """The same for sandboxes that are kept."""
-    return shlex.join(["spurline", "runs", "keep", run, *_chosen(tickets), "--for", time])
+    return _line(run, "keep", tickets, "--for", time)
+
+
+def _line(run: Run, verb: str, tickets: Sequence[str], *more: str) -> str:
+    chosen = [word for ticket in tickets for word in ("-t", ticket)]
+    return f"{run.cli} {shlex.join(['runs', verb, run.id, *chosen, *more])}"
 
 
 def time_of(text: str) -> float | None:
@@ -67,6 +77,11 @@ def concerned(verb: Verb, agents: Iterable[Agent]) -> tuple[str, ...]:
     return tuple(one.ticket for one in agents if is_final(one.state) == ended and one.state != "verified")
 
 
+def asks(verb: Done, tickets: Sequence[str]) -> bool:
+    """Whether it is asked before it is done to these tickets; none stand for the whole run."""
+    return verb == "cancel" or (verb == "retry" and len(tickets) != 1)
+
+
 def named(tickets: Sequence[str]) -> str:
     """Tickets in words: few by name, more by number."""
     if not tickets:
@@ -74,7 +89,3 @@ def named(tickets: Sequence[str]) -> str:
     if len(tickets) <= _SHOWN:
         return ", ".join(tickets)
     return f"{len(tickets)} tickets"
-
-
-def _chosen(tickets: Sequence[str]) -> list[str]:
-    return [word for ticket in tickets for word in ("-t", ticket)]

@@ -11,10 +11,12 @@ from textual.screen import Screen
 
 from tasks.errors import SpurlineError
 from tui.acting import (
+    WARNINGS,
     WRITTEN,
     Done,
     Verb,
     Written,
+    asks,
     command,
     concerned,
     keep_command,
@@ -72,7 +74,10 @@ class ActingApp(App[None]):
 
     def action_act_all(self, verb: Done) -> None:
         """Do something to the whole run."""
-        self._act(verb, ())
+        if self.view is not None and not concerned(verb, self.view.fleet.agents.values()):
+            self.notify("there is nobody left for it", title=f"nothing to {verb}", severity="warning", markup=False)
+        else:
+            self._act(verb, ())
 
     def _act(self, verb: Verb, tickets: tuple[str, ...]) -> None:
         view = self.view
@@ -90,13 +95,11 @@ class ActingApp(App[None]):
             "cancel": self.feed.cancel,
             "retry": self.feed.retry,
         }
-        line = command(view.run.id, verb, tickets)
-        if verb != "cancel" and (verb != "retry" or len(tickets) < 2):
+        line = command(view.run, verb, tickets)
+        if not asks(verb, tickets):
             self.run_worker(self.done(verb, acts[verb](tickets), line))
             return
-        question = f"{verb.capitalize()} {named(tickets)}?"
-        if verb == "cancel":
-            question += " That is for good: it can only be retried."
+        question = f"{verb.capitalize()} {named(tickets)}? {WARNINGS[verb]}"
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -109,10 +112,10 @@ class ActingApp(App[None]):
 
         def written(text: str | None) -> None:
             if text is not None:
-                line = written_command(view.run.id, verb, tickets, text)
+                line = written_command(view.run, verb, tickets, text)
                 self.run_worker(self.done(verb, acts[verb](tickets, text), line))
 
-        self.push_screen(Writing(view.run.id, verb, [view.fleet.agents[ticket] for ticket in tickets]), written)
+        self.push_screen(Writing(view.run, verb, [view.fleet.agents[ticket] for ticket in tickets]), written)
 
     def action_limits(self) -> None:
         """Change how much of the run may happen at once."""
@@ -135,7 +138,7 @@ class ActingApp(App[None]):
         known = {**run.limits, **run.budgets, **(agents[0].budgets if len(agents) == 1 else {})}
 
         def command(wanted: Mapping[str, float]) -> str:
-            return limit_command(run.id, wanted, tickets)
+            return limit_command(run, wanted, tickets)
 
         def answered(wanted: Mapping[str, float] | None) -> None:
             if wanted:
@@ -149,7 +152,7 @@ class ActingApp(App[None]):
         tickets = [agent.ticket for agent in self.chosen]
         if not tickets or self.view is None or self.refused():
             return
-        run = self.view.run.id
+        run = self.view.run
 
         def answered(time: str | None) -> None:
             if time is not None and (for_s := time_of(time)) is not None:
@@ -191,7 +194,9 @@ class ActingApp(App[None]):
         )
         yield SystemCommand("Let the whole run go on", "take a pause back", lambda: self.action_act_all("resume"))
         yield SystemCommand("Cancel the whole run", "for good; it asks first", lambda: self.action_act_all("cancel"))
-        yield SystemCommand("Retry all that was not verified", "each begins anew", lambda: self.action_act_all("retry"))
+        yield SystemCommand(
+            "Retry all that was not verified", "each begins anew; it asks first", lambda: self.action_act_all("retry")
+        )
         yield SystemCommand("Limits", "change how much may happen at once", self.action_limits)
         yield SystemCommand("Budgets of the run", "and those of each ticket", self.action_budgets)
         yield SystemCommand("Budgets", "of the chosen agents alone", self.action_ticket_budgets)

@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label
 
 from tui.acting import figure, keep_command, named, time_of
+from tui.feed import Run
 
 FRAME: Final = """
     align: center middle;
@@ -127,7 +128,7 @@ class Keep(ModalScreen[str | None]):
 }}"""
     BINDINGS: ClassVar = [Binding("escape", "leave", "Leave it", id="keep.leave")]
 
-    def __init__(self, run: str, tickets: Sequence[str]) -> None:
+    def __init__(self, run: Run, tickets: Sequence[str]) -> None:
         super().__init__()
         self._run, self._tickets = run, tickets
 

@@ -75,6 +75,8 @@ class Run:
     """Those of `LIMITS` that are known."""
     budgets: Mapping[str, float] = field(default_factory=dict)
     """Those of `RUN_BUDGETS` and `TICKET_BUDGETS` that are known."""
+    cli: str = "spurline"
+    """How a command about it begins in a shell where the screen was started: with `-C` where that is elsewhere."""
 
     @property
     def budget_usd(self) -> float | None:

@@ -56,7 +56,7 @@ def limits(fleet: Fleet, run: Run, now: float, *, over: bool = False) -> Text:
     if over:
         text.append(f"the run has ended; q leaves the screen · {ended(fleet, run)}", "bold")
     elif run.state == "interrupted":
-        text.append(f"nobody works on it: `spurline runs resume {run.id}` goes on", "bold")
+        text.append(f"nobody works on it: `{run.cli} runs resume {run.id}` goes on", "bold")
     elif run.state == "running":
         text.append(f"limited by {said}" if (said := limiting(fleet, run, now)) else "nothing limits it")
     return text

@@ -14,7 +14,7 @@ from textual.widgets import Button, Label, TextArea
 from tasks.text import one_line
 from tui.acting import Written, named, written_command
 from tui.dialogs import FRAME
-from tui.feed import Agent
+from tui.feed import Agent, Run
 
 _HEADS: Final[dict[Written, str]] = {
     "note": "A note to {who}, heard before the next model call",
@@ -43,7 +43,7 @@ class Writing(ModalScreen[str | None]):
         Binding("escape", "leave", "Leave it", id="writing.leave", priority=True),
     ]
 
-    def __init__(self, run: str, verb: Written, agents: Sequence[Agent]) -> None:
+    def __init__(self, run: Run, verb: Written, agents: Sequence[Agent]) -> None:
         super().__init__()
         self._run, self._verb, self._agents = run, verb, agents
 

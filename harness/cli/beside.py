@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import sys
 import termios
 from collections import deque
@@ -20,6 +19,7 @@ from typing import Final
 
 from harness.cli.output import Output
 from harness.cli.progress import Progress
+from harness.settings import invocation
 from tasks.errors import SpurlineError
 from tasks.events import Event
 
@@ -88,10 +88,7 @@ class Beside:
         await self._task
 
     def _command(self, run: str) -> str:
-        words = ["spurline"]
-        if not Path.cwd().is_relative_to(self._root):
-            words += ["-C", str(self._root)]
-        return shlex.join([*words, "tui", run])
+        return f"{invocation(self._root)} tui {run}"
 
     async def _show(self, run: str) -> None:
         from harness.runtime import console_script

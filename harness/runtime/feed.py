@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from harness.runtime.story import mapping, whole_story
-from harness.settings import Project
+from harness.settings import Project, invocation
 from tasks.errors import StoreError, UsageError
 from tasks.events import Event, EventKind
 from tasks.states import is_final
@@ -80,6 +80,7 @@ class StoreFeed:
         self._project, self._database, self.run = project, database, run
         self._last, self._known = 0, frozenset[int]()
         self._revision, self._limits = 0, dict[str, int]()
+        self._cli = invocation(project.root)
 
     async def snapshot(self) -> Snapshot:
         # One transaction: what these events say is in the rows, and what comes after is news.
@@ -190,7 +191,7 @@ class StoreFeed:
         from harness.store.claims import Claims
 
         others = await Claims(self._database, self.run).others()
-        return "" if others else f"; nobody works on the run: `spurline runs resume {self.run}` takes it up"
+        return "" if others else f"; nobody works on the run: `{self._cli} runs resume {self.run}` takes it up"
 
     async def _run(self, row: RunRow) -> Run:
         from harness.store.claims import Claims
@@ -209,6 +210,7 @@ class StoreFeed:
             worked_on=alive,
             limits={**_limits(said), **self._limits, **_limits(changed)},
             budgets=_budgets({**said, **changed}),
+            cli=self._cli,
         )
 
     def _note(self, found: Sequence[Numbered]) -> None:

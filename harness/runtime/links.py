@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from graphs.ports import attempt_name
-from harness.settings import Project
+from harness.settings import Project, invocation
 from tasks.events import Event
 from tui.feed import Links, Living
 
@@ -72,7 +72,7 @@ async def links(project: Project, database: Database, run: str, ticket: str) -> 
         changed=await _changed(project, row.base, commit, folder) if there and commit else (),
         branch=agent.branch or "",
         commit=commit,
-        show=shlex.join(["spurline", "runs", "show", run, "-t", ticket]),
+        show=f"{invocation(project.root)} {shlex.join(['runs', 'show', run, '-t', ticket])}",
         restore=_restore(project.root, ticket, agent.branch),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.settings import invocation
 from harness.validation.document import rejudge, seen_of
 from sandbox.hops import Lost
 from sandbox.seen import Seen
@@ -46,11 +47,11 @@ def record_of(state: Path, run: str, ticket: str, commit: str) -> Record | None:
         return None
     found = verify_file(path, [load_public_key(state / "keys" / PUBLIC_NAME)], rejudge)
     said = found.verdict
-    command = ["spurline", "verify", str(path), *(("--commit", commit) if commit else ())]
+    command = ["verify", str(path), *(("--commit", commit) if commit else ())]
     about, wanted = tuple(str(said.get(name)) for name in ("run", "ticket", "commit")), (run, ticket, commit)
     return Record(
         path=str(path),
-        command=shlex.join(command),
+        command=f"{invocation(state.parent)} {shlex.join(command)}",
         sound=found.sound,
         reason=found.reason,
         other=f"it speaks of {' '.join(about)}, not of {' '.join(wanted)}" if said and about != wanted else "",

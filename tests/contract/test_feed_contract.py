@@ -124,9 +124,9 @@ async def test_limits_are_those_said_last(feed: StoreFeed, database: Database) -
     assert news.run.limits == {"agents": 9, "checks": 2}
 
 
-async def test_a_pause_is_a_wish_and_is_taken_back(feed: StoreFeed, database: Database) -> None:
+async def test_a_pause_is_a_wish_and_is_taken_back(feed: StoreFeed, database: Database, project: Project) -> None:
     await feed.snapshot()
-    assert "spurline runs resume" in await feed.pause(["users"])
+    assert f"`spurline -C {project.root} runs resume {RUN}` takes it up" in await feed.pause(["users"])
     assert (await feed.news()).stale
     assert [agent.wish for agent in (await feed.snapshot()).agents] == ["paused", "", ""]
     await feed.pause([])
@@ -221,7 +221,8 @@ async def test_where_what_belongs_to_a_ticket_is(feed: StoreFeed, database: Data
     journal, branch = StoreJournal(database, RUN), f"spurline/{RUN}/users"
     nothing = await feed.links("users")
     assert (nothing.worktree, nothing.branch, nothing.restore, nothing.preview) == ("", "", "", "")
-    assert nothing.show == f"spurline runs show {RUN} -t users"
+    assert shlex.split(nothing.show) == ["spurline", "-C", str(project.root), "runs", "show", RUN, "-t", "users"]
+    assert nothing.show.startswith(f"{(await feed.snapshot()).run.cli} ")
     base = git(project.root, "rev-parse", "HEAD")
     await database.write(lambda session: session.add(_based(session.get_one(RunRow, RUN), base)))
     for name in ("app.py", "gone.py", "link.py", "-rf"):

@@ -11,10 +11,10 @@ from textual.widgets import Button, Input, TextArea
 from harness.limits import AT_ONCE, OF_RUN, OF_TICKET
 from tests.tui.memory_feed import BEGAN, fleet_feed, told_feed
 from tests.tui.screens import driven, rows, until, until_seen
-from tui.acting import Verb, concerned, written_command
+from tui.acting import Done, Verb, concerned, written_command
 from tui.agent_screen import AgentScreen
-from tui.dialogs import Keep, Limits
-from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent
+from tui.dialogs import Confirm, Keep, Limits
+from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Run
 from tui.writing import Writing
 
 
@@ -153,6 +153,36 @@ async def test_sandboxes_of_many_are_kept_for_as_long_as_is_typed() -> None:
     assert (verb, len(tickets), for_s) == ("keep", 2, 5400)
 
 
+@pytest.mark.parametrize(
+    ("verb", "warning"), [("retry", "Each begins anew, and costs anew."), ("cancel", "That is for good")]
+)
+async def test_what_costs_or_destroys_is_asked_for_the_whole_run(verb: Done, warning: str) -> None:
+    feed = fleet_feed(state="running")
+    feed.run = replace(feed.run, cli="spurline -C /shop")
+    async with driven(feed) as (app, pilot):
+        title = {"retry": "Retry all that was not verified", "cancel": "Cancel the whole run"}[verb]
+        (offered,) = (one for one in app.get_system_commands(app.screen) if one.title == title)
+        offered.callback()
+        await until_seen(pilot, f"{verb.capitalize()} the whole run? {warning}", f"$ spurline -C /shop runs {verb}")
+        await pilot.press("enter")
+        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert feed.asked == []
+        offered.callback()
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until_seen(pilot, f"{verb} is done", f"$ spurline -C /shop runs {verb}")
+    assert feed.asked == [(verb, ())]
+
+
+async def test_where_nobody_is_left_the_whole_run_is_not_asked_about() -> None:
+    feed = fleet_feed()
+    feed.agents = tuple(agent for agent in feed.agents if agent.state == "verified")
+    async with driven(feed) as (app, pilot):
+        app.action_act_all("retry")
+        await until_seen(pilot, "nothing to retry", "there is nobody left for it")
+    assert feed.asked == []
+
+
 async def test_all_of_it_stands_in_the_palette() -> None:
     async with driven(fleet_feed(state="running")) as (app, _):
         names = {command.title for command in app.get_system_commands(app.screen)}
@@ -174,6 +204,9 @@ def test_the_screen_knows_every_budget() -> None:
     assert (set(LIMITS), RUN_BUDGETS, TICKET_BUDGETS) == (set(AT_ONCE), OF_RUN, OF_TICKET)
 
 
+RUN = Run("r1", "shop", "running", BEGAN)
+
+
 def test_the_command_says_what_is_done() -> None:
     words = "don't\nuse --dollars"
     for verb, wanted in (
@@ -181,10 +214,12 @@ def test_the_command_says_what_is_done() -> None:
         ("answer", ["answer", "r1", "-t", "a", "-t", "b", words]),
         ("carry on", ["retry", "r1", "-t", "a", "-t", "b", "--carry-on", "--note", words]),
     ):
-        line = written_command("r1", verb, ["a", "b"], words)  # type: ignore[arg-type]  # one of the verbs
+        line = written_command(RUN, verb, ["a", "b"], words)  # type: ignore[arg-type]  # one of the verbs
         assert shlex.split(line) == ["spurline", "runs", *wanted]
-    assert written_command("r1", "carry on", ["a"], "") == "spurline runs retry r1 -t a --carry-on"
-    assert written_command("r1", "note", ["a"], "-5 it is") == "spurline runs note r1 -t a -- '-5 it is'"
+    assert written_command(RUN, "carry on", ["a"], "") == "spurline runs retry r1 -t a --carry-on"
+    elsewhere = replace(RUN, cli="spurline -C '/my shop'")
+    assert written_command(elsewhere, "answer", ["a"], "5") == "spurline -C '/my shop' runs answer r1 -t a 5"
+    assert written_command(RUN, "note", ["a"], "-5 it is") == "spurline runs note r1 -t a -- '-5 it is'"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.runtime import store_place
-from harness.settings import FILE_NAME, Project, find_root, read_http_checks, read_project
+from harness.settings import FILE_NAME, Project, find_root, invocation, read_http_checks, read_project
 from sandbox.service import Ready
 from tasks.errors import ConfigError, UsageError
 from tasks.ticket import CommandCheck, HttpCheck
@@ -198,6 +198,24 @@ def test_the_root_is_found_upwards(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no spurline\.yaml") as caught:
         find_root(Path("/"))
     assert "spurline init" in caught.value.hint
+
+
+def test_a_command_names_the_project_where_it_would_mean_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, gone = tmp_path / "my shop", tmp_path / "gone"
+    for folder in (root / "a" / "b", root / "examples" / "other", gone):
+        folder.mkdir(parents=True)
+    project(root)
+    (root / "examples" / "other" / FILE_NAME).write_text(SMALL)
+    named = f"spurline -C '{root}'"
+    wanted = {root: "spurline", root / "a" / "b": "spurline", root / "examples" / "other": named, tmp_path: named}
+    for folder, line in wanted.items():
+        monkeypatch.chdir(folder)
+        assert invocation(root) == line
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert invocation(root) == named
 
 
 def test_the_digest_is_of_what_is_said_not_of_the_file(tmp_path: Path) -> None:

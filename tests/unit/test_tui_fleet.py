@@ -250,9 +250,12 @@ def test_no_moments(text: str) -> None:
 
 
 def test_the_command_line_that_does_the_same() -> None:
-    assert command("r1", "pause", ()) == "spurline runs pause r1"
-    assert command("r1", "cancel", ("a", "b")) == "spurline runs cancel r1 -t a -t b"
-    assert limit_command("r1", {"agents": 5, "model_calls": 2}) == "spurline runs limit r1 --agents 5 --model-calls 2"
+    assert command(replace(RUN, id="r1"), "pause", ()) == "spurline runs pause r1"
+    assert command(replace(RUN, id="r1"), "cancel", ("a", "b")) == "spurline runs cancel r1 -t a -t b"
+    assert (
+        limit_command(replace(RUN, id="r1"), {"agents": 5, "model_calls": 2})
+        == "spurline runs limit r1 --agents 5 --model-calls 2"
+    )
 
 
 def test_only_those_are_concerned_to_whom_it_can_be_done() -> None:
