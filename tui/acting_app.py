@@ -27,6 +27,7 @@ from tui.acting import (
 )
 from tui.dialogs import Confirm, Keep, Limits
 from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Feed
+from tui.texts import wrong
 from tui.view import View
 from tui.writing import Writing
 
@@ -165,7 +166,8 @@ class ActingApp(App[None]):
         """Do it, and say what was done; or why it was not. Agents that were `chosen` for it are marked no more."""
         try:
             said = await act
-        except SpurlineError as error:
+        # A boundary: what cannot be done is said, whatever is damaged.
+        except Exception as error:
             self.told(error)
             return
         self.notify(f"{said}\n$ {line}", title=title, markup=False)
@@ -179,9 +181,10 @@ class ActingApp(App[None]):
             self.notify("this is the past: t goes back to now", severity="warning", markup=False)
         return self.replayed
 
-    def told(self, error: SpurlineError) -> None:
+    def told(self, error: Exception) -> None:
         """Say why something was not done."""
-        words = f"{error.message}\n{error.hint}" if error.hint else error.message
+        hint = error.hint if isinstance(error, SpurlineError) else None
+        words = "\n".join(filter(None, (error.message if isinstance(error, SpurlineError) else wrong(error), hint)))
         self.notify(words, title="not done", severity="error", markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

@@ -21,12 +21,13 @@ from tasks.errors import SpurlineError
 from tasks.text import short_span
 from tui.evidence import sandbox
 from tui.feed import PAGES, Agent, Detail
-from tui.fleet_screen import ACTIONS
+from tui.fleet_screen import ACTIONS, drawn
 from tui.hops_page import HopsPage
 from tui.outside import WAYS
 from tui.pages import page
 from tui.reading import Reading
 from tui.signs import doing, sign
+from tui.texts import wrong
 from tui.view import View
 
 _GROWING: Final = ("conversation", "logs")
@@ -125,7 +126,10 @@ AgentScreen {
             self._details[page] = await self._look(self.ticket, page)
         except SpurlineError as error:
             # What is known is better than nothing; the line above says what is wrong.
-            self._details.setdefault(page, Detail(self.ticket, (), (), missing={page: error.message}))
+            self._details.setdefault(page, self._missing(page, error))
+        # A boundary: what is damaged must not end what is shown of the rest.
+        except Exception as error:
+            self._details[page] = self._missing(page, error)
         finally:
             self._reading, self._read_at = "", time.monotonic()
         # Who left the page in the meantime needs nothing drawn.
@@ -136,7 +140,7 @@ AgentScreen {
         self._page = event.tab.id or PAGES[0]
         self._draw(top=True)
         if self._view is not None:
-            self.show(self._view)
+            drawn(self, self._view)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.query_one(Reading).again)
@@ -156,9 +160,26 @@ AgentScreen {
         else:
             self.query_one(Reading).log_.scroll_relative(y=by, animate=False)
 
+    def _missing(self, page: str, error: Exception) -> Detail:
+        return Detail(self.ticket, (), (), missing={page: wrong(error)})
+
+    def trouble(self, why: str) -> None:
+        """Say why the agent cannot be shown as it is."""
+        self.query_one("#who", Static).update(Text(f"{self.ticket}  {why}", no_wrap=True, overflow="ellipsis"))
+
     def _draw(self, *, top: bool = False) -> None:
+        """Write the page; what cannot be drawn becomes a line that says so."""
+        try:
+            self._write(self._details.get(self._page), top=top)
+        except NoMatches:
+            raise
+        # A boundary: a document that was read may still hold what nobody expects.
+        except Exception as error:
+            self._write(self._missing(self._page, error), top=top)
+
+    def _write(self, detail: Detail | None, *, top: bool) -> None:
         """Write the page, where it says something else than before; who reads in its middle stays there."""
-        detail, view = self._details.get(self._page), self._view
+        view = self._view
         if detail is None or view is None:
             self._drawn = None
             self._bring(Reading)

@@ -20,18 +20,18 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from tasks.errors import SpurlineError
-from tasks.text import one_line
 from tui.acting_app import ActingApp
 from tui.agent_screen import AgentScreen
 from tui.agents import AgentList
 from tui.feed import Agent, Feed, Run
 from tui.fleet import Fleet, fleet_of, unbegun
-from tui.fleet_screen import Choosing, FleetScreen
+from tui.fleet_screen import Choosing, FleetScreen, drawn
 from tui.grouping import By
 from tui.head import ended
 from tui.outside import Way, leave
 from tui.replay import Player, Story
 from tui.scrubber import Scrubber
+from tui.texts import wrong
 from tui.view import View
 
 _PERIOD_S: Final = 0.25
@@ -116,12 +116,13 @@ class SpurlineApp(ActingApp):
         try:
             async with self._asking:
                 run = await self._ask(first=view is None)
-        except SpurlineError as error:
+        # A boundary: a damaged row must not end what is shown of the rest.
+        except Exception as error:
             if view is None:
                 with suppress(NoMatches):
-                    self._fleet_screen.trouble(error.message)
+                    self._fleet_screen.trouble(wrong(error))
                 return
-            run, trouble = view.run, f"not up to date: {one_line(error.message)}"
+            run, trouble = view.run, f"not up to date: {wrong(error)}"
         if self._player is not None:
             self._player.advance(_PERIOD_S)
         self._went_on = self._went_on or not run.over
@@ -157,7 +158,7 @@ class SpurlineApp(ActingApp):
             if isinstance(screen, FleetScreen | AgentScreen) and screen.is_mounted:
                 # One that is just coming or going lacks some of its parts, and is drawn the next time, or never again.
                 with suppress(NoMatches):
-                    screen.show(view)
+                    drawn(screen, view)
 
     def on_agent_list_opened(self, message: AgentList.Opened) -> None:
         self.push_screen(AgentScreen(message.ticket, self.feed.detail))
@@ -197,14 +198,15 @@ class SpurlineApp(ActingApp):
             await self._begin_replay(None)
 
     async def _begin_replay(self, at: float | None) -> None:
+        if (view := self._view) is None:
+            return
         try:
             events = await self.feed.story()
-        except SpurlineError as error:
-            self.told(error)
-            return
-        if (view := self._view) is not None:
             start = unbegun(view.run, self._fleet.agents.values())
             self._player = Player(await asyncio.to_thread(Story, start, events), at)
+        # A boundary, as when it is read.
+        except Exception as error:
+            self.told(error)
         self._draw()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.screen import Screen
@@ -11,6 +12,7 @@ from textual.widgets import Footer
 
 from tui.exchanges import Step, compared
 from tui.reading import Reading
+from tui.texts import wrong
 
 
 class ExchangeScreen(Screen[None]):
@@ -58,4 +60,9 @@ ExchangeScreen {
 
     def _draw(self) -> None:
         reading = self.query_one(Reading)
-        reading.show(compared(self._steps[self._place], reading.width), top=True)
+        try:
+            pieces = compared(self._steps[self._place], reading.width)
+        # A boundary: a document that was read may still hold what nobody expects.
+        except Exception as error:
+            pieces = [Text(f"it cannot be shown: {wrong(error)}", "bold red")]
+        reading.show(pieces, top=True)

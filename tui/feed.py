@@ -234,7 +234,8 @@ class Detail:
 
 
 class Feed(Protocol):
-    """One run. Every method raises SpurlineError where it cannot do its work; the next call may."""
+    """One run. Every method raises SpurlineError where it cannot do its work; the next call may. What is damaged may
+    come to any other exception: the screen says so, and goes on."""
 
     async def snapshot(self) -> Snapshot:
         """The run as it is now; `news` goes on from here."""

@@ -8,10 +8,10 @@ from typing import ClassVar, Final, Protocol
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from tasks.errors import SpurlineError
 from tui.acting import named
 from tui.agents import AgentList
 from tui.filtering import VIEWS, matching
@@ -21,6 +21,7 @@ from tui.head import headline, limits, totals
 from tui.outside import WAYS
 from tui.scrubber import Scrubber
 from tui.strip import FleetStrip
+from tui.texts import wrong
 from tui.view import View
 
 ACTIONS: Final = [
@@ -50,6 +51,21 @@ class Choosing(Protocol):
 
     def show(self, view: View) -> None:
         """Draw a moment."""
+
+    def trouble(self, why: str) -> None:
+        """Say why it cannot be drawn."""
+
+
+def drawn(screen: Choosing, view: View) -> None:
+    """Draw a moment; what cannot be drawn is said there, and ends nothing. Raises NoMatches where the screen is just
+    coming or going."""
+    try:
+        screen.show(view)
+    except NoMatches:
+        raise
+    # A boundary: a row may hold what nobody expects.
+    except Exception as error:
+        screen.trouble(wrong(error))
 
 
 class FleetScreen(Screen[None]):
@@ -147,7 +163,7 @@ FleetScreen {
         self._line("#status", Text(text, no_wrap=True, overflow="ellipsis"))
 
     def trouble(self, why: str) -> None:
-        """Say why there is nothing to show yet."""
+        """Say why there is nothing to show."""
         self._line("#head", Text(why, no_wrap=True, overflow="ellipsis"))
 
     def _line(self, which: str, text: Text) -> None:
@@ -158,7 +174,7 @@ FleetScreen {
 
     def _again(self) -> None:
         if self._view is not None:
-            self.show(self._view)
+            drawn(self, self._view)
 
     def action_filter(self) -> None:
         box = self.query_one("#filter", Input)
@@ -186,8 +202,9 @@ FleetScreen {
         self._looked_up = True
         try:
             self._services = dict(await self._look_up())
-        except SpurlineError as error:
-            self.notify(error.message, title="services of the tickets", severity="warning", markup=False)
+        # A boundary: the list goes on without what is damaged.
+        except Exception as error:
+            self.notify(wrong(error), title="services of the tickets", severity="warning", markup=False)
         self._again()
 
     def on_input_changed(self, event: Input.Changed) -> None:

@@ -25,6 +25,7 @@ from tasks.errors import SpurlineError
 from tasks.text import one_line
 from tui.clipboard import Copy
 from tui.feed import Feed, Links
+from tui.texts import wrong
 
 Way = Literal["preview", "shell", "editor", "copy"]
 
@@ -47,6 +48,10 @@ async def leave(app: App[Any], feed: Feed, ticket: str, way: Way) -> None:
         links = await feed.links(ticket)
     except SpurlineError as error:
         _say(app, f"{error.message}\n{error.hint or ''}", "not done", severity="error")
+        return
+    # A boundary: what cannot be gone to is said, whatever is damaged.
+    except Exception as error:
+        _say(app, wrong(error), "not done", severity="error")
         return
     match way:
         case "preview":

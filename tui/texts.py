@@ -8,9 +8,11 @@ from typing import Final
 
 from rich.text import Text
 
-from tasks.text import capped, plain
+from tasks.errors import SpurlineError
+from tasks.text import capped, one_line, plain
 
 _LONG_LINE: Final = 600
+_WRONG: Final = 300
 _STYLES: Final[Mapping[str, str]] = {
     "verified": "green",
     "failed": "red",
@@ -30,6 +32,12 @@ def clean(text: str) -> str:
 def clock(at: float) -> str:
     """A moment as local time."""
     return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def wrong(error: Exception) -> str:
+    """Why something cannot be shown, in a line: our own errors in their words; all else is what damage comes to."""
+    words = error.message if isinstance(error, SpurlineError) else f"damaged, or not known here: {error!r}"
+    return one_line(words, _WRONG)
 
 
 def styled(word: str, text: str | None = None) -> Text:

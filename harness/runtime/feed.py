@@ -7,17 +7,17 @@ before, and passes over what is known.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from harness.runtime.story import mapping, whole_story
+from harness.runtime.story import event_of, mapping, whole_story
 from harness.settings import Project, invocation
 from tasks.errors import StoreError, UsageError
-from tasks.events import Event, EventKind
+from tasks.events import Event
 from tasks.states import is_final
 from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Detail, Links, News, Run, Snapshot
+from tui.fleet import number
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -197,15 +197,15 @@ class StoreFeed:
         from harness.store.claims import Claims
 
         alive = bool(await Claims(self._database, self.run).others())
-        changed = json.loads(row.limits)
+        changed = mapping(row.limits)
         said = {**_settings(row, "agent"), **_settings(row, "limits")}
         return Run(
             id=row.id,
             project=row.project,
             # One whose process was killed could not say that it was interrupted.
             state="interrupted" if row.state == "running" and not alive else row.state,
-            began=row.started_at,
-            ended=row.ended_at or 0.0,
+            began=number(row.started_at),
+            ended=number(row.ended_at),
             wish=row.wish,
             worked_on=alive,
             limits={**_limits(said), **self._limits, **_limits(changed)},
@@ -234,7 +234,7 @@ class StoreFeed:
         said = select(EventRow.data).where(EventRow.run == self.run, EventRow.kind == "run.limits")
         last = session.exec(said.order_by(col(EventRow.seq).desc()).limit(1)).first()
         recent = _events(session, self.run, newest=_RECENT)
-        return row, agents, verdicts, _limits(json.loads(last)) if last else {}, recent
+        return row, agents, verdicts, _limits(mapping(last)) if last else {}, recent
 
     def _since(self, session: Session) -> tuple[RunRow, list[Numbered]]:
         return self._row(session), _events(session, self.run, after=self._last - _OVERLAP)
@@ -268,24 +268,25 @@ def _events(session: Session, run: str, *, after: int = 0, newest: int | None = 
         rows = list(session.exec(query.order_by(col(EventRow.seq).desc()).limit(newest)))[::-1]
     else:
         rows = list(session.exec(query.where(col(EventRow.seq) > after).order_by(col(EventRow.seq)).limit(_MOST)))
-    return [(seq, Event(cast(EventKind, kind), run, of, mapping(data), at)) for seq, kind, of, data, at in rows]
+    return [(seq, event_of(run, *event)) for seq, *event in rows]
 
 
 def _agent(row: Any, verdict: str) -> Agent:
+    # SQLite takes any value in any column; what is none of ours is not known.
     return Agent(
-        ticket=row.ticket,
-        title=row.title[:_LONGEST],
-        state=row.state,
-        reason=row.reason[:_LONGEST],
+        ticket=str(row.ticket),
+        title=str(row.title)[:_LONGEST],
+        state=str(row.state),
+        reason=str(row.reason)[:_LONGEST],
         wish="" if is_final(row.state) else row.wish,
-        attempt=row.attempt,
-        iteration=row.iterations,
+        attempt=int(number(row.attempt)),
+        iteration=int(number(row.iterations)),
         verdict=verdict,
-        cost_usd=row.cost_usd,
-        model_calls=row.model_calls,
-        began=row.started_at or 0.0,
-        ended=row.ended_at or 0.0,
-        budgets={} if row.limits == "{}" else json.loads(row.limits),
+        cost_usd=number(row.cost_usd),
+        model_calls=int(number(row.model_calls)),
+        began=number(row.started_at),
+        ended=number(row.ended_at),
+        budgets={} if row.limits == "{}" else _budgets(mapping(row.limits)),
     )
 
 
@@ -298,7 +299,7 @@ def _budgets(said: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _settings(row: RunRow, part: str) -> dict[str, Any]:
-    found = json.loads(row.settings).get(part)
+    found = mapping(row.settings).get(part)
     return found if isinstance(found, dict) else {}
 
 

@@ -62,6 +62,9 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
         return replace(detail, missing={page: error.message})
     except OSError as error:
         return replace(detail, missing={page: error.strerror or str(error)})
+    # A document of somebody else's shape: the rest of the page is known all the same.
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return replace(detail, missing={page: f"it is damaged: {error!r}"})
 
 
 async def _difference(project: Project, base: str, commit: str) -> str:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tasks.events import Event, EventKind
+from tui.fleet import number
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -49,11 +50,19 @@ def whole_story(session: Session, run: str) -> tuple[Event, ...]:
     for kind, of, data, at in rows:
         counted += kind == SAID
         if kind != SAID or counted % every == 0:
-            told.append(Event(cast(EventKind, kind), run, of, mapping(data), at))
+            told.append(event_of(run, kind, of, data, at))
     return tuple(told)
 
 
 def mapping(text: str) -> dict[str, Any]:
-    """An event's data; empty where it is no object."""
-    found = json.loads(text)
+    """An object that a row holds as JSON; empty where it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
     return found if isinstance(found, dict) else {}
+
+
+def event_of(run: str, kind: str, ticket: str | None, data: str, at: float) -> Event:
+    """An event out of its row."""
+    return Event(cast(EventKind, kind), run, ticket, mapping(data), number(at))
