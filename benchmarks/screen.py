@@ -83,6 +83,8 @@ async def _lagging(folder: Path, seconds: float) -> dict[str, float]:
     async with Database(folder / ".spurline" / "spurline.db") as database:
         app = SpurlineApp(StoreFeed(read_project(folder), database, RUN))
         async with app.run_test(size=SIZE):
+            await app.warm.wait()
+            spare_the_imported()
             await asyncio.sleep(WARM_UP_S)
             lags = await _lags(seconds)
     return {

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Final, Literal, get_args
 
 from tasks.states import is_final
-from tasks.ticket import seconds
 from tui.feed import Agent, Run
 
 Done = Literal["pause", "resume", "cancel", "retry"]
@@ -58,6 +57,9 @@ def _line(run: Run, verb: str, tickets: Sequence[str], *more: str) -> str:
 
 def time_of(text: str) -> float | None:
     """A length of time as `--for` takes it, in seconds; None where it is none."""
+    # Half of what the screen would import is behind this one function.
+    from tasks.ticket import seconds
+
     with suppress(ValueError):
         found = seconds(text)
         return found if isinstance(found, float) and found > 0 else None

@@ -25,15 +25,14 @@ from tui.acting import (
     time_of,
     written_command,
 )
-from tui.dialogs import Confirm, Keep, Limits
 from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Feed
 from tui.texts import wrong
 from tui.view import View
-from tui.writing import Writing
 
 
 class ActingApp(App[None]):
-    """What is shown, and which agents are chosen, the rest of the screen tells."""
+    """What is shown, and which agents are chosen, the rest of the screen tells. What asks is imported when it first
+    does: the screen is to stand before."""
 
     feed: Feed
     """There as soon as anything is shown."""
@@ -100,6 +99,8 @@ class ActingApp(App[None]):
         if not asks(verb, tickets):
             self.run_worker(self.done(verb, acts[verb](tickets), line))
             return
+        from tui.dialogs import Confirm
+
         question = f"{verb.capitalize()} {named(tickets)}? {WARNINGS[verb]}"
 
         def answered(yes: bool | None) -> None:
@@ -109,6 +110,8 @@ class ActingApp(App[None]):
         self.push_screen(Confirm(question, line), answered)
 
     def _write(self, view: View, verb: Written, tickets: tuple[str, ...]) -> None:
+        from tui.writing import Writing
+
         acts = {"note": self.feed.note, "answer": self.feed.answer, "carry on": self.feed.carry_on}
 
         def written(text: str | None) -> None:
@@ -135,6 +138,8 @@ class ActingApp(App[None]):
     def _limit(self, head: str, names: Sequence[str], agents: Sequence[Agent] = ()) -> None:
         if self.view is None or self.refused():
             return
+        from tui.dialogs import Limits
+
         run, tickets = self.view.run, [agent.ticket for agent in agents]
         known = {**run.limits, **run.budgets, **(agents[0].budgets if len(agents) == 1 else {})}
 
@@ -153,6 +158,8 @@ class ActingApp(App[None]):
         tickets = [agent.ticket for agent in self.chosen]
         if not tickets or self.view is None or self.refused():
             return
+        from tui.dialogs import Keep
+
         run = self.view.run
 
         def answered(time: str | None) -> None:

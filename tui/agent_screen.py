@@ -13,7 +13,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.css.query import NoMatches
-from textual.screen import Screen
 from textual.widgets import Footer, OptionList, Static, Tab, Tabs
 from textual.worker import Worker
 
@@ -21,7 +20,7 @@ from tasks.errors import SpurlineError
 from tasks.text import short_span
 from tui.evidence import sandbox
 from tui.feed import PAGES, Agent, Detail
-from tui.fleet_screen import ACTIONS, drawn
+from tui.fleet_screen import ACTIONS, Choosing, drawn
 from tui.hops_page import HopsPage
 from tui.outside import WAYS
 from tui.pages import page
@@ -35,8 +34,8 @@ _EVERY_S: Final = 1.5
 """How often a live agent is read anew: its transcript and its change are files and commits, not events."""
 
 
-class AgentScreen(Screen[None]):
-    """Pages about one ticket. Implements tui.fleet_screen.Choosing."""
+class AgentScreen(Choosing):
+    """Pages about one ticket."""
 
     HELP = """\
 # One agent

@@ -6,12 +6,13 @@ It holds nothing of the run's: it may end, or be killed, at any moment.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import time
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 
 from textual.app import SystemCommand
 from textual.binding import Binding
@@ -21,7 +22,6 @@ from textual.widgets import Input
 
 from tasks.errors import SpurlineError
 from tui.acting_app import ActingApp
-from tui.agent_screen import AgentScreen
 from tui.agents import AgentList
 from tui.feed import Agent, Feed, Run
 from tui.fleet import Fleet, fleet_of, unbegun
@@ -70,6 +70,8 @@ class SpurlineApp(ActingApp):
         self._fleet_screen = FleetScreen(lambda: self.feed.services(), by=by)
         self._asking = asyncio.Lock()
         """One question to the feed at a time: it goes on from where the last answer ended."""
+        self._stands, self.warm = asyncio.Event(), asyncio.Event()
+        """Set when the first picture was drawn; when agents are shown, and all is imported that a key may want."""
 
     @property
     def view(self) -> View | None:
@@ -77,9 +79,7 @@ class SpurlineApp(ActingApp):
 
     @property
     def chosen(self) -> tuple[Agent, ...]:
-        if not isinstance(self.screen, FleetScreen | AgentScreen):
-            return ()
-        chosen = cast(Choosing, self.screen).chosen
+        chosen = self.screen.chosen if isinstance(self.screen, Choosing) else ()
         return tuple(self._fleet.agents[ticket] for ticket in chosen if ticket in self._fleet.agents)
 
     @property
@@ -95,9 +95,12 @@ class SpurlineApp(ActingApp):
     def on_mount(self) -> None:
         # What stood on the terminal before a suspension is not what stands there after it.
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
+        self.call_after_refresh(self._stands.set)
         self.run_worker(self._watch(), name="watch")
 
     async def _watch(self) -> None:
+        # The store is imported in a thread; at the same time, both would take longer.
+        await self._stands.wait()
         try:
             self.feed = await self._coming if isinstance(self._coming, Awaitable) else self._coming
         except SpurlineError as error:
@@ -106,6 +109,10 @@ class SpurlineApp(ActingApp):
             return
         while True:
             await self.look()
+            if not self.warm.is_set() and self._view is not None:
+                # What is opened next need not be imported while its key waits.
+                await asyncio.to_thread(_import_the_rest)
+                self.warm.set()
             if self._at is not None and self._view is not None:
                 at, self._at = self._at, None
                 await self._begin_replay(at)
@@ -155,17 +162,21 @@ class SpurlineApp(ActingApp):
             # The clocks of a run that is over stand still.
             view = replace(view, now=view.run.ended)
         for screen in self.screen_stack:
-            if isinstance(screen, FleetScreen | AgentScreen) and screen.is_mounted:
+            if isinstance(screen, Choosing) and screen.is_mounted:
                 # One that is just coming or going lacks some of its parts, and is drawn the next time, or never again.
                 with suppress(NoMatches):
                     drawn(screen, view)
 
     def on_agent_list_opened(self, message: AgentList.Opened) -> None:
+        from tui.agent_screen import AgentScreen
+
         self.push_screen(AgentScreen(message.ticket, self.feed.detail))
         self.call_after_refresh(self._draw)
 
     def action_neighbour(self, by: int) -> None:
         """Go to the next agent, or the one before, in the list's order."""
+        from tui.agent_screen import AgentScreen
+
         if isinstance(self.screen, AgentScreen):
             ticket = self._fleet_screen.query_one(AgentList).neighbour(self.screen.ticket, by)
             if ticket != self.screen.ticket:
@@ -186,7 +197,7 @@ class SpurlineApp(ActingApp):
 
     def action_outside(self, way: Way) -> None:
         """Leave the screen for something of the agent that is looked at."""
-        if isinstance(self.screen, FleetScreen | AgentScreen) and (ticket := cast(Choosing, self.screen).current):
+        if isinstance(self.screen, Choosing) and (ticket := self.screen.current):
             self.run_worker(leave(self, self.feed, ticket, way), name="outside")
 
     async def action_replay(self) -> None:
@@ -247,3 +258,8 @@ class SpurlineApp(ActingApp):
         yield from super().get_system_commands(screen)
         yield SystemCommand("Group", "by state, by service, by reason, or not", self._fleet_screen.action_group)
         yield SystemCommand("Replay", "play the run again, or go back to now", self.action_replay)
+
+
+def _import_the_rest() -> None:
+    for name in ("agent_screen", "dialogs", "writing", "filters_dialog"):
+        importlib.import_module(f"tui.{name}")

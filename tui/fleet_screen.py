@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -38,22 +38,26 @@ ACTIONS: Final = [
 """What can be done to agents, on every screen that shows some."""
 
 
-class Choosing(Protocol):
+class Choosing(Screen[None]):
     """A screen on which agents are chosen."""
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """The tickets that an action is about; none stand for no agent."""
+        raise NotImplementedError
 
     @property
     def current(self) -> str | None:
         """The ticket that is looked at."""
+        raise NotImplementedError
 
     def show(self, view: View) -> None:
         """Draw a moment."""
+        raise NotImplementedError
 
     def trouble(self, why: str) -> None:
         """Say why it cannot be drawn."""
+        raise NotImplementedError
 
 
 def drawn(screen: Choosing, view: View) -> None:
@@ -68,8 +72,8 @@ def drawn(screen: Choosing, view: View) -> None:
         screen.trouble(wrong(error))
 
 
-class FleetScreen(Screen[None]):
-    """The strip, the list, and what limits the run. Implements Choosing."""
+class FleetScreen(Choosing):
+    """The strip, the list, and what limits the run."""
 
     DEFAULT_CSS = """
 FleetScreen {

@@ -21,6 +21,13 @@ def test_the_fold_of_a_run_needs_no_textual(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_what_stands_first_waits_for_no_page_no_dialog_and_no_store() -> None:
+    later = ("pydantic", "pygments", "sqlalchemy", "tui.agent_screen", "tui.dialogs", "harness.settings")
+    code = f"import sys, harness.cli.tui, tui.terminal; print([name for name in {later} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
