@@ -187,7 +187,7 @@ def _own_asked(facts: Facts) -> Judgement | None:
 
 def _reached(facts: Facts) -> Judgement | None:
     """Rule 4, first half: every fork served a request of a check."""
-    for fork in facts.forks:
+    for fork in _changed(facts):
         if fork.hops > 0 and any(fork.service in check.forks for check in facts.checks):
             continue
         if facts.lost:
@@ -199,7 +199,7 @@ def _reached(facts: Facts) -> Judgement | None:
 
 def _looked(facts: Facts) -> Judgement | None:
     """Rule 4, second half: the checks depend on every fork."""
-    for fork in facts.forks:
+    for fork in _changed(facts):
         if not (_turned_by(facts, fork) or _missed(facts, fork)):
             return Judgement(
                 "unproven", f"the checks do not depend on {fork.service}: all of them pass while it answers 503"
@@ -233,7 +233,12 @@ def lost_at(lost: Lost) -> str:
 
 def needs_fault(facts: Facts) -> tuple[str, ...]:
     """The forks for which no ticket check has turned from red to green by them alone: each needs the planted fault."""
-    return tuple(fork.service for fork in facts.forks if not _turned_by(facts, fork))
+    return tuple(fork.service for fork in _changed(facts) if not _turned_by(facts, fork))
+
+
+def _changed(facts: Facts) -> list[ForkFacts]:
+    """The forks that have something to prove: one left from an earlier commit may run the base's own code again."""
+    return [fork for fork in facts.forks if fork.service in facts.scope.services]
 
 
 def _turned_by(facts: Facts, fork: ForkFacts) -> bool:

@@ -321,8 +321,11 @@ async def test_rule_1_a_fork_left_from_an_earlier_iteration_is_updated_too(stage
     assert await stage.validator.instantiate(work, first) is None
     assert await stage.validator.instantiate(work, second) is None
     sandbox = await stage.driver.get(work.sandbox)
+    verdict = await stage.validator.validate(work, second, 2)
     await stage.validator.release(work)
-    assert {fork.commit for fork in sandbox.forks.values()} == {second}
+    assert {name: fork.commit for name, fork in sandbox.forks.items()} == {"users": second, "pricing": second}
+    assert verdict.conclusion == "verified", verdict
+    assert "pricing" not in {one["service"] for one in (await stage.read(verdict))["planted"]}
 
 
 # 2. Nothing in the change can touch what judges it.

@@ -43,6 +43,14 @@ GOOD = Facts(
 RED = PlantFacts("users", "other", 1)
 
 
+def test_a_fork_whose_change_was_taken_back_has_nothing_to_prove() -> None:
+    left = ForkFacts("legacy", 1, COMMIT, 0)
+    assert judge(replace(GOOD, forks=(*GOOD.forks, left))).conclusion == "verified"
+    assert judge(replace(GOOD, forks=(*GOOD.forks, replace(left, commit=BASE)))).conclusion == "unproven"
+    both = replace(GOOD, forks=(*GOOD.forks, left), checks=(replace(OWN, forks=("legacy", "users")), OTHER))
+    assert needs_fault(both) == ("users",)
+
+
 def test_a_check_that_passes_where_others_lose_the_key_is_noted() -> None:
     judgement = judge(replace(GOOD, checks=(OWN, replace(OTHER, lost=(Lost("legacy", "users"),)))))
     assert judgement.conclusion == "verified"
