@@ -20,6 +20,14 @@ REHEARSAL_KEY: Final = "rehearsal"
 """The API key that a rehearsal server is given: any will do, and none of the user's is sent to it."""
 
 
+async def ensure_model(settings: AgentSettings) -> None:
+    """ModelError where no agent with these settings could ever call its model: asked before anything is started."""
+    if settings.kind != "rehearsal":
+        from harness.agents.anthropic.account import ensure_account
+
+        await ensure_account(settings.model)
+
+
 def build_agent(
     settings: AgentSettings,
     *,

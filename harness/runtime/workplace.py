@@ -64,6 +64,7 @@ class Workplace:
     ) -> RunResult:
         """Work on the run until all tickets have ended or it breaks off, and note which. `before` is called when the
         baseline is up, and may still refuse; `first` is the first event then."""
+        from harness.agents.factory import ensure_model
         from harness.engine.supervisor import Drained
         from harness.runtime.crew import crew
         from harness.store.claims import Claims
@@ -76,6 +77,7 @@ class Workplace:
             driver = await stack.enter_async_context(connected(project))
             claims = Claims(self.database, row.id, leads=leads)
             await claims.refuse()
+            await ensure_model(project.settings.agent)
             await stack.enter_async_context(baseline_of(project, driver, row.base, console.narrate))
             await before()
             await claims.begin()

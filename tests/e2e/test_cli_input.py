@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,55 @@ def test_settings(spurline: Spurline, make_repo: MakeRepo, old: str, new: str, p
     assert place in done.err
     assert hint in done.err
     assert not (root / ".spurline").exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "said", "hint"),
+    [
+        ({}, "there is no key for the model's API", "set ANTHROPIC_API_KEY"),
+        (
+            {"ANTHROPIC_API_KEY": "wrong"},
+            "refused the call (401): invalid x-api-key",
+            "set ANTHROPIC_API_KEY to a valid",
+        ),
+    ],
+)
+def test_a_model_that_would_refuse_every_call(
+    spurline: Spurline, make_repo: MakeRepo, api: str, env: dict[str, str], said: str, hint: str
+) -> None:
+    system = SETTINGS.replace('      env: {OTHER: "${url:api}"}\n', "")
+    root = make_repo({"spurline.yaml": system, "tickets/1.md": ticket("one")})
+    done = spurline("run", cwd=root, env={**env, "ANTHROPIC_BASE_URL": api})
+    assert (done.code, done.out) == (3, "")
+    assert said in done.err
+    assert hint in done.err
+    assert "web" not in done.err, "nothing is started"
+    assert spurline("runs", "list", "--json", cwd=root).objects == []
+
+
+@pytest.fixture
+def api() -> Iterator[str]:
+    """An API that knows no key."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            error = {"type": "authentication_error", "message": "invalid x-api-key"}
+            body = json.dumps({"type": "error", "error": error}).encode()
+            self.send_response(401)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def test_no_settings_anywhere(spurline: Spurline, tmp_path: Path) -> None:

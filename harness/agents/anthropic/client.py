@@ -23,7 +23,7 @@ import tenacity
 from harness.agents.anthropic.answer import Answer
 from harness.agents.anthropic.estimate import Estimate, chars
 from harness.agents.anthropic.headers import allowances_in
-from harness.agents.anthropic.refusals import TRANSIENT_STATUS, permanent, trouble_of
+from harness.agents.anthropic.refusals import TRANSIENT_STATUS, no_key, permanent, trouble_of
 from harness.agents.conversation import Block, Message
 from harness.agents.meter import CallFailed, Meter, ModelCall, Slot, Wanted
 from harness.agents.usage import price_usd
@@ -189,9 +189,8 @@ class ModelClient:
             slot.told(allowances_in(error.response.headers))
             if error.status_code not in TRANSIENT_STATUS:
                 return permanent(error, self._model)
-        if isinstance(error, TypeError) and "authentication" in str(error):
-            hint = "set ANTHROPIC_API_KEY"
-            return ModelError("there is no key for the model's API", hint=hint, transient=False, of_all=True)
+        if (refusal := no_key(error)) is not None:
+            return refusal
         if (failed := trouble_of(error)) is not None and failed.retry_after_s is not None:
             failed.retry_after_s = min(failed.retry_after_s, self._limits.longest_retry_after_s)
         return failed or error

@@ -62,5 +62,13 @@ def permanent(error: anthropic.APIStatusError, model: str) -> Exception:
     return ModelError(f"the model's API refused the call ({status}): {said}", hint=hint, transient=False, of_all=of_all)
 
 
+def no_key(error: BaseException) -> ModelError | None:
+    """What to raise where the SDK has no key to call with; None for any other error."""
+    # It has no class of its own for this.
+    if not (isinstance(error, TypeError) and "authentication" in str(error)):
+        return None
+    return ModelError("there is no key for the model's API", hint="set ANTHROPIC_API_KEY", transient=False, of_all=True)
+
+
 def _said(error: anthropic.APIStatusError) -> str:
     return error.api_message or error.message
