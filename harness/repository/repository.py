@@ -22,6 +22,7 @@ from tasks.errors import CheckoutError
 ChangeKind = Literal["added", "modified", "deleted"]
 NOTES: Final = "refs/notes/spurline"
 _KINDS: Final[dict[str, ChangeKind]] = {"A": "added", "D": "deleted", "M": "modified", "T": "modified"}
+_SUBMODULE: Final = "160000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Change:
 
     path: str
     kind: ChangeKind
+    submodule: bool = False
+    """Whether it is, or was, a commit of another repository."""
 
 
 class Repository:
@@ -89,9 +92,9 @@ class Repository:
 
     async def changed(self, base: str, commit: str) -> tuple[Change, ...]:
         """What differs between two commits, by path."""
-        words = await self.git.own("diff-tree", "-r", "-z", "--no-renames", "--name-status", base, commit)
+        words = await self.git.own("diff-tree", "-r", "-z", "--no-renames", "--raw", base, commit)
         parts = words.decode(errors="surrogateescape").split("\0")
-        return tuple(Change(path, _KINDS[kind[0]]) for kind, path in zip(parts[::2], parts[1::2], strict=False))
+        return tuple(_change(said, path) for said, path in zip(parts[::2], parts[1::2], strict=False))
 
     async def diff(self, base: str, commit: str) -> str:
         """What differs between two commits, as git shows it: no colours, and nobody's own program asked."""
@@ -106,7 +109,7 @@ class Repository:
     async def submodules(self, commit: str) -> tuple[str, ...]:
         """The paths at which the commit names a commit of another repository: empty folders in a checkout."""
         words = (await self.git.own("ls-tree", "-r", "-z", commit)).decode(errors="surrogateescape").split("\0")
-        return tuple(word.partition("\t")[2] for word in words if word.startswith("160000 "))
+        return tuple(word.partition("\t")[2] for word in words if word.startswith(f"{_SUBMODULE} "))
 
     async def dirty(self) -> tuple[str, ...]:
         """Paths of the user's work tree that are not as they are in HEAD: changed, staged or untracked; not ignored."""
@@ -214,3 +217,9 @@ class Repository:
             problem,
             hint=f"the baseline runs from a commit, never from the work tree: `git add {FILE_NAME} && git commit`",
         )
+
+
+def _change(said: str, path: str) -> Change:
+    """A path of `diff-tree --raw`, with what that says of it: `:OLDMODE NEWMODE OLDID NEWID KIND`."""
+    old, new, _, _, kind = said.removeprefix(":").split(" ")
+    return Change(path, _KINDS[kind[0]], submodule=_SUBMODULE in (old, new))

@@ -20,6 +20,8 @@ class ScopeFacts:
     """Files that it adds in protected paths."""
     outside: tuple[str, ...] = ()
     """Paths that the ticket does not allow to change."""
+    submodules: tuple[str, ...] = ()
+    """Submodules that it changes: a checkout has none of their code."""
     unjudged: tuple[str, ...] = ()
     """Paths that belong to no service: allowed, but nothing that runs can prove them."""
 

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, get_args
 
 from pathspec import PathSpec, Pattern
 
@@ -15,7 +15,7 @@ from harness.settings import FILE_NAME, Settings
 from harness.validation.facts import ScopeFacts
 from sandbox.service import System
 
-_Place = Literal["altered", "added", "outside", "unjudged", "service"]
+_Place = Literal["altered", "added", "outside", "submodule", "unjudged", "service"]
 _NAMES: Final = 32
 """Of one file: symlinks may lead in a circle."""
 
@@ -75,7 +75,7 @@ def scope_of(
     """Sort the changed paths. `allowed` are the ticket's services; none named means that any service may change."""
     allowed, links = frozenset(allowed), links or Links()
     services: set[str] = set()
-    found: dict[_Place, list[str]] = {"altered": [], "added": [], "outside": [], "unjudged": [], "service": []}
+    found: dict[_Place, list[str]] = {place: [] for place in get_args(_Place)}
     for change in changes:
         names = links.names(change.path)
         owners = frozenset[str]().union(*map(system.owners, names))
@@ -91,6 +91,7 @@ def scope_of(
         altered=tuple(sorted(found["altered"])),
         added=tuple(sorted(found["added"])),
         outside=tuple(sorted(found["outside"])),
+        submodules=tuple(sorted(found["submodule"])),
         unjudged=tuple(sorted(found["unjudged"])),
     )
 
@@ -100,6 +101,8 @@ def _place(change: Change, owners: frozenset[str], protected: bool, allowed: fro
         return "added" if change.kind == "added" else "altered"
     if allowed and (not owners or not owners <= allowed):
         return "outside"
+    if change.submodule:
+        return "submodule"
     return "service" if owners else "unjudged"
 
 

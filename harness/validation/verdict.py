@@ -50,6 +50,9 @@ def _scope(facts: Facts) -> Judgement | None:
         return Judgement("needs_human", f"it alters what judges it: {_named(scope.altered)}")
     if scope.outside:
         return Judgement("needs_human", f"it changes what the ticket does not allow: {_named(scope.outside)}")
+    if scope.submodules:
+        reason = f"it changes the submodule {_named(scope.submodules)}, of whose code no fork has any"
+        return Judgement("unproven", reason, returns=True)
     if not scope.services:
         what = f"only {_named(scope.unjudged)} changed" if scope.unjudged else "nothing changed"
         return Judgement("failed", f"no service was changed: {what}", returns=True)

@@ -68,6 +68,11 @@ def test_protected_paths() -> None:
     assert found.outside == ()
 
 
+def test_a_submodule_is_nobodys_code() -> None:
+    found = scope_of([Change("services/users/lib", "modified", submodule=True)], SYSTEM, protection(settings()), ())
+    assert (found.services, found.submodules) == ((), ("services/users/lib",))
+
+
 def test_what_stands_for_a_protected_folder_is_protected() -> None:
     assert scope("~tests").altered == ("tests",)
 

@@ -75,6 +75,7 @@ BREACHES: list[tuple[str, Facts, str, bool]] = [
     ("judges touched", replace(GOOD, judges_intact=False), "unproven", False),
     ("protected altered", replace(GOOD, scope=ScopeFacts(("users",), altered=("tests/a",))), "needs_human", False),
     ("outside", replace(GOOD, scope=ScopeFacts(("users",), outside=("x",))), "needs_human", False),
+    ("submodule", replace(GOOD, scope=ScopeFacts(("users",), submodules=("x",))), "unproven", True),
     ("nothing changed", replace(GOOD, scope=ScopeFacts(())), "failed", True),
     ("static fails", replace(GOOD, static=(StaticFacts("ruff", "fail", "pass"),)), "failed", True),
     ("static cannot run", replace(GOOD, static=(StaticFacts("ruff", "unjudged", "pass"),)), "failed", True),
@@ -254,6 +255,7 @@ any_facts = st.builds(
         altered=some(st.just("tests/a"), 1),
         added=some(st.just("tests/b"), 1),
         outside=some(st.just("x"), 1),
+        submodules=some(st.just("x"), 1),
     ),
     static=st.one_of(
         st.none(), some(st.builds(StaticFacts, st.just("lint"), outcomes, st.one_of(st.none(), outcomes)))
@@ -331,6 +333,7 @@ def rules_hold(facts: Facts) -> dict[str, bool]:
         and facts.judges_intact
         and not facts.scope.altered
         and not facts.scope.outside
+        and not facts.scope.submodules
         and facts.static is not None
         and all(check.outcome == "pass" or check.base in ("fail", "unjudged") for check in facts.static),
         "3": all(check.baseline == "fail" or (facts.preserve and check.baseline == "pass") for check in own)
