@@ -48,18 +48,21 @@ def throughput_of(
 ) -> Throughput:
     """`agents_limit` is what the settings say; where the run notes its limits, that holds."""
     waits = waits_of(events)
-    limits = [event.data for event in events if event.kind == "run.limits"]
-    for data in limits:
-        agents_limit = int(number(data.get("agents"))) or agents_limit
+    limits = [event for event in events if event.kind == "run.limits"]
+    slots = [(0.0, agents_limit or 0)]
+    for event in limits:
+        slots.append((event.at - began_at, int(number(event.data.get("agents"))) or slots[-1][1]))
+    # What the settings say held for nobody where the run noted its own at once.
+    slots[:1] = [] if len(slots) > 1 else slots[:1]
     working = levels(spans, WORKING)
     worked = _agent_seconds(spans, WORKING)
     took = {ticket: _agent_seconds({ticket: found}, WORKING) for ticket, found in spans.items()}
     longest = max(took, key=lambda ticket: took[ticket], default=None)
     measured = Throughput(
-        agents_limit=agents_limit,
+        agents_limit=slots[-1][1] or None,
         peak=max((level for _, level in working), default=0),
         mean=worked / seconds if seconds > 0 else 0.0,
-        full_share=_full(working, levels(spans, ("queued",)), agents_limit, seconds),
+        full_share=_full(working, levels(spans, ("queued",)), slots, seconds),
         longest=longest,
         longest_seconds=took[longest] if longest is not None else 0.0,
         waits_noted=bool(limits) or bool(waits),
@@ -71,7 +74,8 @@ def throughput_of(
         ),
         sentences=(),
     )
-    return _told(measured, seconds)
+    least, most = min(limit for _, limit in slots), max(limit for _, limit in slots)
+    return _told(measured, seconds, f"{most}" if least == most else f"{least} to {most}")
 
 
 def _agent_seconds(spans: Mapping[str, Sequence[Span]], states: Sequence[str]) -> float:
@@ -89,25 +93,32 @@ def _waited(waits: Mapping[str, Mapping[str, float]], worked: float, queued: flo
 
 
 def _full(
-    working: Sequence[tuple[float, int]], queued: Sequence[tuple[float, int]], limit: int | None, seconds: float
+    working: Sequence[tuple[float, int]],
+    queued: Sequence[tuple[float, int]],
+    slots: Sequence[tuple[float, int]],
+    seconds: float,
 ) -> float:
-    """The share of the run in which `limit` agents worked and somebody was queued."""
-    if not limit or seconds <= 0:
+    """The share of the run in which as many agents worked as there were `slots` then, and somebody was queued."""
+    if seconds <= 0:
         return 0.0
-    marks = sorted([(at, "working", level) for at, level in working] + [(at, "queued", level) for at, level in queued])
-    now, full = {"working": 0, "queued": 0}, 0.0
+    marks = sorted(
+        (at, which, level)
+        for which, found in (("queued", queued), ("slots", slots), ("working", working))
+        for at, level in found
+    )
+    now, full = {"queued": 0, "slots": 0, "working": 0}, 0.0
     for (at, which, level), (following, *_) in pairwise([*marks, (seconds, "", 0)]):
         now[which] = level
-        if now["working"] >= limit and now["queued"]:
+        if 0 < now["slots"] <= now["working"] and now["queued"]:
             full += max(0.0, following - at)
     return min(1.0, full / seconds)
 
 
-def _told(measured: Throughput, seconds: float) -> Throughput:
-    said, limit = [], measured.agents_limit
+def _told(measured: Throughput, seconds: float, slots: str) -> Throughput:
+    said = []
     if measured.full_share >= WORTH_SAYING:
         said.append(
-            f"Every slot for agents ({limit}) was taken, with tickets waiting for one, for "
+            f"Every slot for agents ({slots}) was taken, with tickets waiting for one, for "
             f"{percent(measured.full_share)} of the run."
         )
     said += [
@@ -135,6 +146,6 @@ def _told(measured: Throughput, seconds: float) -> Throughput:
     if not measured.waits_noted:
         said.append("This run did not note its waits in front of other limits.")
     if measured.peak:
-        of = f" of {limit} allowed" if limit else ""
+        of = f" of {slots} allowed" if measured.agents_limit else ""
         said.append(f"{measured.mean:.1f} agents worked at once on average, {measured.peak} at most{of}.")
     return replace(measured, sentences=tuple(said))

@@ -126,6 +126,21 @@ def test_slots_that_were_all_taken_while_tickets_waited() -> None:
     )
 
 
+def test_slots_are_counted_as_many_as_there_were_at_each_moment() -> None:
+    events = [
+        event("run.limits", None, 0, agents=2),
+        *story("one", (0, "generating"), (80, "failed")),
+        *story("two", (0, "generating"), (50, "failed")),
+        event("run.limits", None, 60, agents=1),
+        *story("three", (80, "generating"), (100, "failed")),
+    ]
+    rows = [agent_row(name, "failed") for name in ("one", "two", "three")]
+    found = report_of(sorted(events, key=lambda one: one.at), *rows, run=run_row(agents=9)).throughput
+    assert (found.agents_limit, found.peak, found.full_share) == (1, 2, 0.7)
+    assert found.sentences[0].startswith("Every slot for agents (1 to 2) was taken")
+    assert found.sentences[-1].endswith("2 at most of 1 to 2 allowed.")
+
+
 def test_slots_are_not_short_where_nobody_waits() -> None:
     events = story("one", (0, "generating"), (100, "failed"))
     assert report_of(events, agent_row("one", "failed"), run=run_row(agents=1)).throughput.full_share == 0
