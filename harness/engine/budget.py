@@ -1,7 +1,9 @@
 """The budgets of a run and of its tickets: calls, tokens, money and minutes, checked before every call.
 
-What is in flight counts: a call reserves what its ticket's last one used, or the mean call where that is not known.
-Money alone would bound nothing for a model without a price, so each measure has a cap of its own.
+What is in flight counts: a call reserves what its ticket's last one used, or the mean call where that is not known. A
+call for which there would be room but for what is reserved waits: calls may use less. So it does where several workers
+share the run's budget, and this one has to ask for more of it. Money alone would bound nothing for a model without a
+price, so each measure has a cap of its own.
 """
 
 from __future__ import annotations
@@ -102,6 +104,10 @@ class Budget:
         self._last: dict[str, Spent] = {}
         self._reserved: dict[str, Spent] = {}
         self._all_reserved = NOTHING
+        self._allowed: Caps | None = None
+        """What this process may come to have used by itself, before it asks for more; None where it is alone."""
+        self._short: dict[str, Spent] = {}
+        """What calls that wait for room would use, by ticket."""
 
     @property
     def spent(self) -> Mapping[str, Spent]:
@@ -122,10 +128,25 @@ class Budget:
         """Change what may be used; `single` tickets have caps of their own. What is in flight goes on, and counts."""
         self._run, self._ticket, self._single = run, ticket, single
 
-    def others(self, spent: Spent) -> None:
-        """Set what other processes of the same run have used, over all their tickets. Their seconds are the run's own
-        and do not count."""
-        self._others = replace(spent, seconds=0.0)
+    @property
+    def run(self) -> Caps:
+        """How much all tickets together may use."""
+        return self._run
+
+    @property
+    def needs(self) -> Spent:
+        """What calls in flight, and those that wait for room, are likely to use."""
+        return sum(self._short.values(), self._all_reserved)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a call waits for more of the run's budget than this process may use."""
+        return self._allowed is not None and bool(self._short)
+
+    def shared(self, others: Spent, allowed: Caps | None) -> None:
+        """Set what other processes of the same run have used, over all their tickets, and what `own` may come to (None:
+        whatever is left). Their seconds are the run's own and do not count."""
+        self._others, self._allowed = replace(others, seconds=0.0), allowed
 
     def taken_up(self, ticket: str, spent: Spent) -> None:
         """Begin with what its attempt has used: somebody else may have worked on it meanwhile, or it is a new one. The
@@ -139,10 +160,32 @@ class Budget:
         own = self._used(ticket) + self._reserved.get(ticket, NOTHING) + coming
         if (cap := self._caps(ticket).passed(own)) is not None:
             return f"the ticket's {cap} are spent"
-        run = self._own + self._others + self._all_reserved + coming
-        if (cap := self._run.passed(replace(run, seconds=self._clock() - self._began))) is not None:
+        if (cap := self._passed(self._all_reserved + coming)) is not None:
             return f"the run's {cap} are spent"
         return None
+
+    def short(self, ticket: str) -> bool:
+        """Whether a call of `ticket` has to wait for room: what is reserved, here or by others, may come to less."""
+        coming = self._expected(ticket)
+        if self._passed(coming) is not None:
+            return False
+        if self._passed(self._all_reserved + coming) is not None:
+            return True
+        return self._allowed is not None and self._allowed.passed(self._own + self._all_reserved + coming) is not None
+
+    @contextmanager
+    def waiting(self, ticket: str) -> Iterator[None]:
+        """The ticket waits for room in the block, and its call is one of those that are needed."""
+        self._short[ticket] = self._expected(ticket)
+        try:
+            yield
+        finally:
+            del self._short[ticket]
+
+    def _passed(self, coming: Spent) -> str | None:
+        """The first of the run's caps that would be passed."""
+        run = self._own + self._others + coming
+        return self._run.passed(replace(run, seconds=self._clock() - self._began))
 
     def nearly_spent(self, ticket: str) -> str | None:
         """Which of the ticket's budgets its coming call brings near to its end; None while none does."""

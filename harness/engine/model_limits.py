@@ -24,6 +24,8 @@ AGING_S: Final = 30.0
 _FIRST_OUTPUT: Final = 500
 """Output tokens of a call before any is known; most only call tools."""
 _MEAN_OVER: Final = 20
+_ROOM_S: Final = 0.1
+"""How often it is looked whether there is room in the budget."""
 
 
 @dataclass(slots=True)
@@ -137,6 +139,7 @@ class ModelLimits:
     async def call(self, ticket: str, wanted: Wanted) -> AsyncIterator[Slot]:
         """See Meter. The reservation is made before the wait: whoever waits was let go already."""
         self._ask(ticket)
+        await self._room(ticket)
         with self._budget.reserved(ticket):
             call = await self._turn(ticket, wanted)
             failed = None
@@ -147,6 +150,13 @@ class ModelLimits:
                 raise
             finally:
                 self._ended(call, failed)
+
+    async def _room(self, ticket: str) -> None:
+        """Wait while only what is reserved leaves no room in the run's budget."""
+        if self._budget.short(ticket):
+            with self._budget.waiting(ticket):
+                while self._budget.short(ticket):
+                    await self.wait(ticket, _ROOM_S)
 
     async def wait(self, ticket: str, seconds: float) -> None:
         """See Meter."""

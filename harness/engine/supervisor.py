@@ -77,6 +77,7 @@ class Supervisor:
         recheck: Callable[[], None] = lambda: None,
         wished: Callable[[], Awaitable[None]] = _nothing,
         share: Callable[[], Awaitable[None]] = _nothing,
+        short: Callable[[], bool] = lambda: False,
         faults: int = 6,
         hold_s: float = 1800.0,
         ttl_s: float = 1800.0,
@@ -85,7 +86,7 @@ class Supervisor:
         sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours,
         `taken_up` a ticket before it is worked on, and `rest` one whose time stands still; `recheck` is called when
         tickets are to stop that may wait to call the model, `wished` when the user was heard of, `share` now and then
-        while others work on the run too."""
+        while others work on the run too, and at once where something is `short`."""
         self._standings = Standings()
         self._at_work = TicketWork(
             run=run,
@@ -104,7 +105,7 @@ class Supervisor:
         self._run, self._ports, self._claims = run, ports, claims
         self._workspaces, self._driver, self._limits, self._breakers = workspaces, driver, limits, breakers
         self._hold_s, self._ttl_s, self._recheck = hold_s, ttl_s, recheck
-        self._wished, self._share = wished, share
+        self._wished, self._share, self._short = wished, share, short
         self._wish, self._revision, self._shared, self._shared_at = "", 0, False, 0.0
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._told: dict[str, str] = {}
@@ -184,9 +185,10 @@ class Supervisor:
                 else:
                     self._standings.stale = True
             self._change_limits(wishes)
-            if time.monotonic() - self._shared_at >= _SHARE_S:
-                self._shared_at = time.monotonic()
-                await self._share()
+        news = wishes.revision != self._revision or self._shared != shared
+        if news or self._short() or (self._shared and time.monotonic() - self._shared_at >= _SHARE_S):
+            self._shared_at = time.monotonic()
+            await self._share()
         self._wish, self._revision = wishes.wish, wishes.revision
 
     def _change_limits(self, wishes: Wishes) -> None:

@@ -52,6 +52,7 @@ async def crew(
     from harness.engine.limits import Limits
     from harness.engine.model_limits import ModelLimits
     from harness.engine.noticeboard import Noticeboard
+    from harness.engine.sharing import share
     from harness.engine.supervisor import Supervisor
     from harness.engine.throttle import ThrottledDriver, ThrottledValidator, TrackedWorkspaces
     from harness.repository import Worktrees
@@ -59,6 +60,7 @@ async def crew(
     from harness.store.documents import BaselineResults, Messages, Verdicts
     from harness.store.effects import StoreEffects
     from harness.store.notes import Notes
+    from harness.store.purse import Purse
     from harness.store.runs import Runs
     from harness.submission import BranchSubmitter
     from harness.validation import LoopValidator
@@ -78,7 +80,8 @@ async def crew(
         return supervisor.standing(ticket)
 
     async with AsyncExitStack() as stack:
-        budget = await _budget(said, database, row)
+        budget, purse = await _budget(said, database, row), Purse(database, row.id, claims)
+        await share(budget, purse)
         calls = ModelLimits(
             budget,
             model_calls=wanted.model_calls,
@@ -167,7 +170,8 @@ async def crew(
             wished=noticeboard.read,
             rest=budget.rest,
             recheck=calls.recheck,
-            share=lambda: _share(budget, database, row),
+            share=lambda: share(budget, purse),
+            short=lambda: budget.asks,
             faults=wanted.ticket_faults,
             hold_s=wanted.hold_minutes * 60,
             ttl_s=settings.baseline.ttl,
@@ -215,14 +219,12 @@ async def _budget(said: Mapping[str, float], database: Database, row: RunRow) ->
     from harness.store.runs import Runs
 
     runs = Runs(database)
-    budget = Budget(
+    return Budget(
         run=run_caps(said),
         ticket=ticket_caps(said),
         spent={agent.ticket: spent_in(agent) for agent in await runs.agents(row.id)},
         seconds=await runs.worked_s(row),
     )
-    await _share(budget, database, row)
-    return budget
 
 
 async def _recount(budget: Budget, database: Database, row: RunRow, ticket: str) -> None:
@@ -231,19 +233,6 @@ async def _recount(budget: Budget, database: Database, row: RunRow, ticket: str)
     from harness.store.runs import Runs
 
     budget.taken_up(ticket, spent_in(await Runs(database).agent(row.id, ticket)))
-
-
-async def _share(budget: Budget, database: Database, row: RunRow) -> None:
-    """Count in what others of the run spend, and what attempts spent that were followed by another one."""
-    from harness.engine.budget import NOTHING, Spent, spent_in
-    from harness.store.runs import Runs
-
-    runs = Runs(database)
-    before = (Spent(one.model_calls, one.tokens, one.cost_usd) for one in await runs.attempts(row.id))
-    all_of_them = sum((*before, *(spent_in(agent) for agent in await runs.agents(row.id))), NOTHING)
-    # What this process spent in the last moments may not be in the store yet.
-    others = all_of_them - budget.own
-    budget.others(Spent(max(0, others.calls), max(0, others.tokens), max(0.0, others.cost_usd)))
 
 
 @asynccontextmanager

@@ -93,7 +93,7 @@ class Claims:
         self._database, self._run, self._leads = database, run, leads
         self._lease_s, self._now = lease_s, clock or database.now
         self.worker = secrets.token_hex(6)
-        self._workers = Workers(run, self.worker, lease_s)
+        self.workers = Workers(run, self.worker, lease_s)
         self.held: dict[str, int] = {}
         """Generation by ticket: what this worker has."""
         self._alive_at = _since_boot()
@@ -105,8 +105,8 @@ class Claims:
             # One at a time: two that begin in the same moment must see one another.
             session.get_one(RunRow, self._run, with_for_update=True)
             now = self._now(session)
-            self._refuse(self._workers.bury(session, now))
-            self._workers.enter(session, now, leads=self._leads)
+            self._refuse(self.workers.bury(session, now))
+            self.workers.enter(session, now, leads=self._leads)
 
         await self._database.write(write)
 
@@ -116,7 +116,7 @@ class Claims:
 
     async def others(self) -> list[WorkerRow]:
         """The workers that live, without this one."""
-        return await self._database.read(lambda session: self._workers.others(session, self._now(session)))
+        return await self._database.read(lambda session: self.workers.others(session, self._now(session)))
 
     def _refuse(self, others: Sequence[WorkerRow]) -> None:
         if others and self._leads:
@@ -131,7 +131,7 @@ class Claims:
 
     async def end(self) -> None:
         """Leave the run; what this worker still has is free."""
-        await self._database.write(lambda session: self._workers.leave(session, self._now(session)))
+        await self._database.write(lambda session: self.workers.leave(session, self._now(session)))
         self.held.clear()
 
     async def standings(self) -> tuple[Standing, ...]:
@@ -175,7 +175,7 @@ class Claims:
 
         def read(session: Session) -> Wishes:
             run = session.get_one(RunRow, self._run)
-            alive, dead = self._workers.count(session, self._now(session))
+            alive, dead = self.workers.count(session, self._now(session))
             return Wishes(run.revision, run.wish, run.limits, alive, dead > 0)
 
         return await self._database.read(read)
@@ -184,7 +184,7 @@ class Claims:
         """Free what dead workers had: whoever has nothing to take would never find out."""
 
         def write(session: Session) -> None:
-            self._workers.bury(session, self._now(session))
+            self.workers.bury(session, self._now(session))
 
         await self._database.write(write)
 
@@ -193,7 +193,7 @@ class Claims:
 
         def write(session: Session) -> dict[str, int]:
             now, taken = self._now(session), dict[str, int]()
-            self._workers.bury(session, now)
+            self.workers.bury(session, now)
             for row in self._free(session, tickets, now):
                 if len(taken) == most:
                     break
@@ -213,7 +213,7 @@ class Claims:
 
         def write(session: Session) -> set[str]:
             now = self._now(session)
-            self._workers.seen(session, now)
+            self.workers.seen(session, now)
             kept = set()
             for row in self._held(session, held):
                 row.lease_ends, row.worked_s = now + self._lease_s, worked_s.get(row.ticket, row.worked_s)

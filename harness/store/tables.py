@@ -126,6 +126,9 @@ class WorkerRow(SQLModel, table=True):
     """When it entered the run. This and all that follows is of the clock of leases; see `harness.store.backend`."""
     seen_at: float
     ended_at: float | None = None
+    holds: str = Field(default="null", sa_column=Column(Text, nullable=False))
+    """What of the run's budget it may use, as JSON; see `harness.store.purse`. null, or a measure that is missing: all
+    of it."""
 
 
 class EventRow(SQLModel, table=True):

@@ -12,12 +12,16 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from typing import Final
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from harness.store.tables import AgentRow, WorkerRow
 from sandbox.presence import boot, born_at, lives
+
+EMPTY: Final = '{"calls": 0, "tokens": 0, "cost_usd": 0}'
+"""What somebody holds of the run's budget who has taken nothing yet; see `harness.store.purse`."""
 
 
 class Workers:
@@ -29,8 +33,8 @@ class Workers:
         self._run, self._me, self._lease_s = run, me, lease_s
 
     def enter(self, session: Session, now: float, *, leads: bool) -> None:
-        """Take part, as this process."""
-        pid = os.getpid()
+        """Take part, as this process. Who comes to others holds nothing of the budget yet."""
+        pid, holds = os.getpid(), EMPTY if self.others(session, now) else "null"
         row = WorkerRow(
             id=self._me,
             run=self._run,
@@ -40,6 +44,7 @@ class Workers:
             leads=leads,
             began_at=now,
             seen_at=now,
+            holds=holds,
         )
         session.add(row)
 

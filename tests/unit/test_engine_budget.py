@@ -152,10 +152,10 @@ def test_a_ticket_that_is_taken_up_begins_with_what_its_attempt_used() -> None:
 def test_what_other_processes_spent_counts_for_the_run_alone() -> None:
     budget = Budget(run=Caps(usd=10, minutes=10), ticket=Caps(usd=10))
     budget.charge("a", call(1))
-    budget.others(Spent(8, 100, 8.0, seconds=6_000))
+    budget.shared(Spent(8, 100, 8.0, seconds=6_000), None)
     assert budget.spent_usd == 9
     assert budget.refuse("a") is None
-    budget.others(Spent(9, 100, 9.0))
+    budget.shared(Spent(9, 100, 9.0), None)
     assert budget.refuse("a") == "the run's 10 USD are spent"
 
 

@@ -1,0 +1,95 @@
+"""The purse of a run: what of its budget each worker holds, so that all together never use more than there is.
+
+A worker that is alone holds all of it. Where there are others, each takes for the calls that it is about to make, and a
+little ahead; what nobody holds is for whoever asks first. What a dead worker held goes back with all else it had.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from harness.store.claims import Claims
+from harness.store.database import Database
+from harness.store.tables import AgentRow, AttemptRow, RunRow, WorkerRow
+
+CALLS: Final = "calls"
+TOKENS: Final = "tokens"
+COST_USD: Final = "cost_usd"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is known when a worker has taken; all by `CALLS`, `TOKENS` and `COST_USD`."""
+
+    used: Mapping[str, float]
+    """By the whole run, in earlier attempts at its tickets too."""
+    mine: Mapping[str, float] | None
+    """What this worker may use from now on, its calls in flight included; None where nobody else is there."""
+
+
+class Purse:
+    """One worker's hand in the purse."""
+
+    def __init__(self, database: Database, run: str, claims: Claims) -> None:
+        self._database, self._run, self._claims = database, run, claims
+
+    async def take(self, caps: Mapping[str, float], needs: Mapping[str, float]) -> Held:
+        """Give back what is held, and take what can be had of `needs`, or more where there is much. What this worker
+        has used was noted before this is called."""
+
+        def write(session: Session) -> Held:
+            # One at a time: no two may take the same.
+            session.get_one(RunRow, self._run, with_for_update=True)
+            others = self._claims.workers.others(session, self._database.now(session))
+            used = _used(session, self._run)
+            mine = None
+            if others:
+                free = {name: _free(cap, used[name] + _held(others, name)) for name, cap in caps.items()}
+                mine = {name: _part(name, left, needs[name], len(others) + 1) for name, left in free.items()}
+            me = session.get_one(WorkerRow, self._claims.worker)
+            # Of what has no cap everything is held, should it get one.
+            me.holds = json.dumps(mine and {name: part for name, part in mine.items() if part < math.inf})
+            session.add(me)
+            return Held(used, mine)
+
+        return await self._database.write(write)
+
+
+def _free(cap: float, taken: float) -> float:
+    return cap if cap == math.inf else max(0.0, cap - taken)
+
+
+def _part(name: str, free: float, need: float, workers: int) -> float:
+    if free == math.inf:
+        return free
+    if not need:
+        return 0.0
+    ahead = free / (2 * workers)
+    return min(free, max(need, math.floor(ahead) if name == CALLS else ahead))
+
+
+def _held(workers: Sequence[WorkerRow], name: str) -> float:
+    return sum(float((json.loads(one.holds) or {}).get(name, math.inf)) for one in workers)
+
+
+def _used(session: Session, run: str) -> dict[str, float]:
+    counted = col(AgentRow.input_tokens) + col(AgentRow.cache_write_tokens) + col(AgentRow.output_tokens)
+    now = select(
+        func.coalesce(func.sum(AgentRow.model_calls), 0),
+        func.coalesce(func.sum(counted), 0),
+        func.coalesce(func.sum(AgentRow.cost_usd), 0.0),
+    ).where(AgentRow.run == run)
+    before = select(
+        func.coalesce(func.sum(AttemptRow.model_calls), 0),
+        func.coalesce(func.sum(AttemptRow.tokens), 0),
+        func.coalesce(func.sum(AttemptRow.cost_usd), 0.0),
+    ).where(AttemptRow.run == run)
+    both = zip(session.exec(now).one(), session.exec(before).one(), strict=True)
+    return dict(zip((CALLS, TOKENS, COST_USD), (float(one + other) for one, other in both), strict=True))
