@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from harness.runtime.story import event_of, mapping, whole_story
+from harness.runtime import rows
+from harness.runtime.story import mapping, whole_story
 from harness.settings import Project, invocation
 from tasks.errors import StoreError, UsageError
 from tasks.events import Event
-from tasks.states import is_final
-from tui.feed import LIMITS, RUN_BUDGETS, TICKET_BUDGETS, Agent, Detail, Links, News, Run, Snapshot
+from tui.feed import Agent, Detail, Links, News, Run, Snapshot
 from tui.fleet import number
 
 if TYPE_CHECKING:
@@ -30,28 +30,8 @@ _PATIENCE_S: Final = 1.0
 _OVERLAP: Final = 500
 """As many as one writer commits at once."""
 _RECENT: Final = 4000
-_MOST: Final = 20_000
-_LONGEST: Final = 1000
-"""Of a text that is shown in a line, in characters; it is looked at four times a second."""
-_OF_AGENTS: Final = (
-    "ticket",
-    "title",
-    "state",
-    "reason",
-    "wish",
-    "attempt",
-    "iterations",
-    "cost_usd",
-    "model_calls",
-    "started_at",
-    "ended_at",
-    "limits",
-)
-"""What a snapshot reads of each agent's row."""
 
 Result = TypeVar("Result")
-
-Numbered = tuple[int, Event]
 
 
 @asynccontextmanager
@@ -84,12 +64,11 @@ class StoreFeed:
 
     async def snapshot(self) -> Snapshot:
         # One transaction: what these events say is in the rows, and what comes after is news.
-        row, agents, verdicts, limits, found = await self._read(self._all)
+        row, agents, limits, found = await self._read(self._all)
         self._last, self._known, self._revision = 0, frozenset(), row.revision
         self._limits = limits
         self._note(found)
-        begun = tuple(_agent(one, verdicts.get(one.ticket, "")) for one in agents)
-        return Snapshot(await self._run(row), begun, tuple(event for _, event in found))
+        return Snapshot(await self._run(row), agents, tuple(event for _, event in found))
 
     async def news(self) -> News:
         row, found = await self._read(self._since)
@@ -97,7 +76,7 @@ class StoreFeed:
         self._note(found)
         for _, event in fresh:
             if event.kind == "run.limits":
-                self._limits = {**self._limits, **_limits(event.data)}
+                self._limits = {**self._limits, **rows.limits(event.data)}
         stale, self._revision = row.revision != self._revision, row.revision
         return News(await self._run(row), tuple(event for _, event in fresh), stale)
 
@@ -198,7 +177,7 @@ class StoreFeed:
 
         alive = bool(await Claims(self._database, self.run).others())
         changed = mapping(row.limits)
-        said = {**_settings(row, "agent"), **_settings(row, "limits")}
+        said = {**rows.settings(row, "agent"), **rows.settings(row, "limits")}
         return Run(
             id=row.id,
             project=row.project,
@@ -208,36 +187,37 @@ class StoreFeed:
             ended=number(row.ended_at),
             wish=row.wish,
             worked_on=alive,
-            limits={**_limits(said), **self._limits, **_limits(changed)},
-            budgets=_budgets({**said, **changed}),
+            limits={**rows.limits(said), **self._limits, **rows.limits(changed)},
+            budgets=rows.budgets({**said, **changed}),
             cli=self._cli,
         )
 
-    def _note(self, found: Sequence[Numbered]) -> None:
+    def _note(self, found: Sequence[rows.Numbered]) -> None:
         """Know these events; those that lie too far back to come again are forgotten."""
         self._last = max([self._last, *(seq for seq, _ in found)])
         numbers = self._known.union(seq for seq, _ in found)
         self._known = frozenset(seq for seq in numbers if seq > self._last - _OVERLAP)
 
-    def _all(self, session: Session) -> tuple[RunRow, Sequence[Any], dict[str, str], dict[str, int], list[Numbered]]:
+    def _all(self, session: Session) -> tuple[RunRow, tuple[Agent, ...], dict[str, int], list[rows.Numbered]]:
         from sqlmodel import col, select
 
         from harness.store.tables import AgentRow, EventRow, VerdictRow
 
         row = self._row(session)
         # As rows of the session, ten thousand tickets would take it a quarter of a second more.
-        columns = [getattr(AgentRow, name) for name in _OF_AGENTS]
+        columns = [getattr(AgentRow, name) for name in rows.OF_AGENTS]
         query = select(*columns).where(AgentRow.run == self.run).order_by(col(AgentRow.place))
         agents = session.exec(query).all()
         pairs = select(VerdictRow.ticket, VerdictRow.conclusion).where(VerdictRow.run == self.run)
         verdicts = dict(session.exec(pairs.order_by(col(VerdictRow.at))).all())
         said = select(EventRow.data).where(EventRow.run == self.run, EventRow.kind == "run.limits")
         last = session.exec(said.order_by(col(EventRow.seq).desc()).limit(1)).first()
-        recent = _events(session, self.run, newest=_RECENT)
-        return row, agents, verdicts, _limits(mapping(last)) if last else {}, recent
+        recent = rows.events(session, self.run, newest=_RECENT)
+        begun = tuple(rows.agent(one, verdicts.get(one[0], "")) for one in agents)
+        return row, begun, rows.limits(mapping(last)) if last else {}, recent
 
-    def _since(self, session: Session) -> tuple[RunRow, list[Numbered]]:
-        return self._row(session), _events(session, self.run, after=self._last - _OVERLAP)
+    def _since(self, session: Session) -> tuple[RunRow, list[rows.Numbered]]:
+        return self._row(session), rows.events(session, self.run, after=self._last - _OVERLAP)
 
     def _tickets(self, session: Session) -> Sequence[str]:
         from sqlmodel import select
@@ -254,53 +234,6 @@ class StoreFeed:
         if row is None:
             raise UsageError(f"run {self.run} is no longer in the store", hint="`spurline runs list` shows what is")
         return row
-
-
-def _events(session: Session, run: str, *, after: int = 0, newest: int | None = None) -> list[Numbered]:
-    """Events of the run, oldest first: those after a number, or the newest ones."""
-    from sqlmodel import col, select
-
-    from harness.store.tables import EventRow
-
-    columns = (col(EventRow.seq), col(EventRow.kind), col(EventRow.ticket), col(EventRow.data), col(EventRow.at))
-    query = select(*columns).where(EventRow.run == run)  # type: ignore[call-overload]  # SQLModel types at most four columns
-    if newest is not None:
-        rows = list(session.exec(query.order_by(col(EventRow.seq).desc()).limit(newest)))[::-1]
-    else:
-        rows = list(session.exec(query.where(col(EventRow.seq) > after).order_by(col(EventRow.seq)).limit(_MOST)))
-    return [(seq, event_of(run, *event)) for seq, *event in rows]
-
-
-def _agent(row: Any, verdict: str) -> Agent:
-    # SQLite takes any value in any column; what is none of ours is not known.
-    return Agent(
-        ticket=str(row.ticket),
-        title=str(row.title)[:_LONGEST],
-        state=str(row.state),
-        reason=str(row.reason)[:_LONGEST],
-        wish="" if is_final(row.state) else row.wish,
-        attempt=int(number(row.attempt)),
-        iteration=int(number(row.iterations)),
-        verdict=verdict,
-        cost_usd=number(row.cost_usd),
-        model_calls=int(number(row.model_calls)),
-        began=number(row.started_at),
-        ended=number(row.ended_at),
-        budgets={} if row.limits == "{}" else _budgets(mapping(row.limits)),
-    )
-
-
-def _limits(said: Mapping[str, Any]) -> dict[str, int]:
-    return {name: said[name] for name in LIMITS if isinstance(said.get(name), int)}
-
-
-def _budgets(said: Mapping[str, Any]) -> dict[str, float]:
-    return {name: said[name] for name in (*RUN_BUDGETS, *TICKET_BUDGETS) if isinstance(said.get(name), int | float)}
-
-
-def _settings(row: RunRow, part: str) -> dict[str, Any]:
-    found = mapping(row.settings).get(part)
-    return found if isinstance(found, dict) else {}
 
 
 def _tickets(count: int) -> str:
