@@ -141,9 +141,6 @@ AgentScreen {
         if self._view is not None:
             drawn(self, self._view)
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self.query_one(Reading).again)
-
     def action_fold(self) -> None:
         """Show all of what is long, or its beginning."""
         self._unfolded = not self._unfolded

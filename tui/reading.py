@@ -49,7 +49,8 @@ Reading {
         self._pieces: list[RenderableType] = []
         self._written = 0
         """How many of them stand there."""
-        self._follows = False
+        self._width, self._follows = 0, False
+        """In how many cells they stand there, and whether its end is kept in view."""
         self._place: int | None = None
         """Where the reader was when it was begun anew."""
         self._words, self._found = "", -1
@@ -89,12 +90,17 @@ Reading {
             self._pieces += fresh
             self._write()
 
-    def again(self) -> None:
+    def on_resize(self) -> None:
+        # What was written while another page was shown in its place had no width at all.
+        if self.width != self._width:
+            self._again()
+
+    def _again(self) -> None:
         """Write everything anew, in the width that there is now."""
         self._begin(self._pieces, int(self.log_.scroll_offset.y))
 
     def _begin(self, pieces: list[RenderableType], place: int) -> None:
-        self._pieces, self._written, self._place = pieces, 0, place
+        self._pieces, self._written, self._place, self._width = pieces, 0, place, self.width
         self.log_.clear()
         self._write()
 
@@ -177,7 +183,7 @@ Reading {
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         self._words, self._found = event.value, -1
-        self.again()
+        self._again()
         self._tell()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

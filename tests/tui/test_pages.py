@@ -62,6 +62,18 @@ async def test_the_graph_marks_where_it_failed_and_where_the_key_was_lost() -> N
         await until_seen(pilot, "✗ failed here", "5 hops")
 
 
+async def test_a_page_after_the_graph_has_all_of_the_width() -> None:
+    async with opened("5", detailed(TICKET)) as (_, pilot, _):
+        for page, line in (
+            ("6", "$ spurline verify /shop/.spurline/runs/r/t/record.json"),
+            ("4", "56 hops prove that"),
+        ):
+            await until_seen(pilot, "✗ failed here")
+            await pilot.press(page)
+            await until_seen(pilot, line)
+            await pilot.press("5")
+
+
 async def test_the_cursor_points_at_an_arrow_and_each_hop_opens() -> None:
     async with opened("5", detailed(TICKET)) as (app, pilot, _):
         await until_seen(pilot, "✗ failed here")
