@@ -134,9 +134,19 @@ class Budget:
         return self._run
 
     @property
-    def needs(self) -> Spent:
-        """What calls in flight, and those that wait for room, are likely to use."""
-        return sum(self._short.values(), self._all_reserved)
+    def reserved_by_all(self) -> Spent:
+        """What calls in flight are likely to use."""
+        return self._all_reserved
+
+    @property
+    def waited_for(self) -> tuple[Spent, ...]:
+        """What each call that waits for room is likely to use, the first one first."""
+        return tuple(self._short.values())
+
+    @property
+    def usual(self) -> Spent:
+        """What a call of a new ticket is likely to use."""
+        return self._mean()
 
     @property
     def asks(self) -> bool:
@@ -231,6 +241,9 @@ class Budget:
         """What a call of the ticket is likely to use."""
         if (last := self._last.get(ticket)) is not None:
             return last
+        return self._mean()
+
+    def _mean(self) -> Spent:
         all_of_them = self._own + self._others
         calls = max(1, all_of_them.calls)
         return Spent(1, all_of_them.tokens // calls, all_of_them.cost_usd / calls)

@@ -1,7 +1,8 @@
 """The purse of a run: what of its budget each worker holds, so that all together never use more than there is.
 
 A worker that is alone holds all of it. Where there are others, each takes for the calls that it is about to make, and a
-little ahead; what nobody holds is for whoever asks first. What a dead worker held goes back with all else it had.
+little ahead; what nobody holds is for whoever asks first. Nobody keeps what is too little for one call: two who did
+would wait for each other. What a dead worker held goes back with all else it had.
 """
 
 from __future__ import annotations
@@ -24,13 +25,29 @@ TOKENS: Final = "tokens"
 COST_USD: Final = "cost_usd"
 
 
+Measures = Mapping[str, float]
+"""By `CALLS`, `TOKENS` and `COST_USD`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a worker is about to use."""
+
+    busy: Measures
+    """By calls in flight."""
+    waiting: Measures
+    """By all calls that wait for room in the budget."""
+    one: Measures
+    """By the first of those; where none waits, by a call like those before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is known when a worker has taken; all by `CALLS`, `TOKENS` and `COST_USD`."""
+    """What is known when a worker has taken."""
 
-    used: Mapping[str, float]
+    used: Measures
     """By the whole run, in earlier attempts at its tickets too."""
-    mine: Mapping[str, float] | None
+    mine: Measures | None
     """What this worker may use from now on, its calls in flight included; None where nobody else is there."""
 
 
@@ -40,7 +57,7 @@ class Purse:
     def __init__(self, database: Database, run: str, claims: Claims) -> None:
         self._database, self._run, self._claims = database, run, claims
 
-    async def take(self, caps: Mapping[str, float], needs: Mapping[str, float]) -> Held:
+    async def take(self, caps: Measures, needs: Needs) -> Held:
         """Give back what is held, and take what can be had of `needs`, or more where there is much. What this worker
         has used was noted before this is called."""
 
@@ -52,7 +69,7 @@ class Purse:
             mine = None
             if others:
                 free = {name: _free(cap, used[name] + _held(others, name)) for name, cap in caps.items()}
-                mine = {name: _part(name, left, needs[name], len(others) + 1) for name, left in free.items()}
+                mine = _parts(free, needs, len(others) + 1)
             me = session.get_one(WorkerRow, self._claims.worker)
             # Of what has no cap everything is held, should it get one.
             me.holds = json.dumps(mine and {name: part for name, part in mine.items() if part < math.inf})
@@ -66,13 +83,18 @@ def _free(cap: float, taken: float) -> float:
     return cap if cap == math.inf else max(0.0, cap - taken)
 
 
-def _part(name: str, free: float, need: float, workers: int) -> float:
-    if free == math.inf:
-        return free
-    if not need:
-        return 0.0
+def _parts(free: Measures, needs: Needs, workers: int) -> dict[str, float]:
+    """What to hold of what is free."""
+    idle = not (any(needs.busy.values()) or any(needs.waiting.values()))
+    if idle or any(free[name] < needs.busy[name] + needs.one[name] for name in free):
+        return {name: left if left == math.inf else min(left, needs.busy[name]) for name, left in free.items()}
+    return {name: min(left, _wanted(name, left, needs, workers)) for name, left in free.items()}
+
+
+def _wanted(name: str, free: float, needs: Needs, workers: int) -> float:
     ahead = free / (2 * workers)
-    return min(free, max(need, math.floor(ahead) if name == CALLS else ahead))
+    whole = math.floor(ahead) if name == CALLS and free < math.inf else ahead
+    return needs.busy[name] + max(needs.one[name], needs.waiting[name], whole - needs.busy[name])
 
 
 def _held(workers: Sequence[WorkerRow], name: str) -> float:

@@ -17,7 +17,7 @@ from harness.engine.sharing import share
 from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.journal import StoreJournal
-from harness.store.purse import CALLS, COST_USD, TOKENS, Purse
+from harness.store.purse import CALLS, COST_USD, TOKENS, Needs, Purse
 from harness.store.runs import Runs
 from tests.contract.test_claims_contract import begun, die
 
@@ -108,22 +108,31 @@ async def test_together_they_use_the_budget_and_no_more(open_one: Open, caps: Ca
     assert sum(agent.model_calls for agent in await Runs(database).agents("r1")) == most
 
 
+def needs(busy: int = 0, waiting: int = 0, tokens: float = 0.0) -> Needs:
+    """So many calls in flight and waiting for room; the first one that waits needs so many tokens."""
+    return Needs({**NONE, CALLS: busy}, {**NONE, CALLS: waiting}, {**NONE, CALLS: 1, TOKENS: tokens})
+
+
 async def test_who_is_alone_holds_all_and_who_comes_gets_what_is_left(open_one: Open) -> None:
     database = await open_one()
     await begun(database)
-    caps, some = {**ENDLESS, CALLS: 12.0}, {**NONE, CALLS: 2.0}
+    caps = {**ENDLESS, CALLS: 12.0}
     first, second = Worker(database, Caps(calls=12), leads=True), Worker(database, Caps(calls=12))
     await first.begin()
-    assert (await first.purse.take(caps, some)).mine is None
+    assert (await first.purse.take(caps, needs(2))).mine is None
     await second.begin()
-    held = (await second.purse.take(caps, some)).mine
-    assert held is not None, "there is somebody else"
-    assert (held[CALLS], held[TOKENS]) == (0, ENDLESS[TOKENS]), "who was alone has not given anything back yet"
-    assert (await first.purse.take(caps, some)).mine == {**ENDLESS, CALLS: 3}
-    assert (await second.purse.take(caps, {**NONE, CALLS: 20.0})).mine == {**ENDLESS, CALLS: 9}
-    assert (await first.purse.take(caps, {**NONE, CALLS: 20.0})).mine == {**ENDLESS, CALLS: 3}
-    # Nothing is held by who needs nothing, nor by who is dead.
-    assert (await second.purse.take(caps, NONE)).mine == {**dict.fromkeys(ENDLESS, ENDLESS[TOKENS]), CALLS: 0}
-    assert (await first.purse.take(caps, {**NONE, CALLS: 20.0})).mine == {**ENDLESS, CALLS: 12}
+    # Who was alone has not given anything back yet.
+    assert (await second.purse.take(caps, needs(0, 2))).mine == {**ENDLESS, CALLS: 0}
+    assert (await first.purse.take(caps, needs(2))).mine == {**ENDLESS, CALLS: 3}
+    assert (await second.purse.take(caps, needs(0, 20))).mine == {**ENDLESS, CALLS: 9}
+    assert (await first.purse.take(caps, needs(2, 20))).mine == {**ENDLESS, CALLS: 3}
+    # Nobody holds what is not enough for one call, nor who needs nothing, nor who is dead.
+    assert (await second.purse.take({**caps, TOKENS: 9.0}, needs(1, 1, tokens=10))).mine == {
+        **NONE,
+        CALLS: 1,
+        COST_USD: ENDLESS[CALLS],
+    }
+    assert (await second.purse.take(caps, needs())).mine == {**ENDLESS, CALLS: 0}
+    assert (await first.purse.take(caps, needs(0, 20))).mine == {**ENDLESS, CALLS: 12}
     await database.write(lambda session: die(session, first.claims.worker))
-    assert (await second.purse.take(caps, some)).mine is None
+    assert (await second.purse.take(caps, needs(0, 2))).mine is None

@@ -499,3 +499,61 @@ def test_neither_the_wait_for_a_turn_nor_that_between_tries_uses_up_a_tickets_mi
         return clock.worked_s, budget.spent["late"].seconds
 
     assert list(run_virtually(story())) == pytest.approx([5.0, 5.0])
+
+
+@pytest.mark.parametrize(("used", "refused"), [(100, False), (1_100, True)])
+def test_what_is_only_reserved_is_waited_for_and_what_is_spent_refuses(used: int, refused: bool) -> None:
+    async def story() -> bool:
+        meter, ended = limits(run=Caps(tokens=2_500)), list[str]()
+
+        async def call(ticket: str, tokens: int) -> None:
+            async with meter.call(ticket, SOME) as slot:
+                await asyncio.sleep(1)
+                slot.charge(ModelCall("m", tokens - 50, 50, 0, 0, 0.0, 1.0, "end_turn"))
+            ended.append(ticket)
+
+        await call("a", 1_100)
+        first = asyncio.create_task(call("b", used))
+        await asyncio.sleep(0.5)
+        second = asyncio.create_task(call("c", 100))
+        await asyncio.sleep(0.2)
+        assert meter.in_flight == 1, "it may yet come to less"
+        await first
+        try:
+            await second
+        except OutOfBudget:
+            assert ended == ["a", "b"]
+            return True
+        assert ended == ["a", "b", "c"]
+        return False
+
+    assert run_virtually(story()) == refused
+
+
+def test_who_waits_for_room_can_be_stopped() -> None:
+    async def story() -> None:
+        stopped = set[str]()
+
+        def before_call(ticket: str) -> None:
+            if ticket in stopped:
+                raise Refused
+
+        meter = limits(run=Caps(calls=1), before_call=before_call)
+        async with meter.call("a", SOME):
+            second = asyncio.create_task(_held(meter, "b"))
+            await asyncio.sleep(0.2)
+            stopped.add("b")
+            meter.recheck()
+            with pytest.raises(Refused):
+                await second
+
+    run_virtually(story())
+
+
+class Refused(Exception):
+    """The caller's own signal."""
+
+
+async def _held(meter: ModelLimits, ticket: str) -> None:
+    async with meter.call(ticket, SOME):
+        pass
