@@ -16,4 +16,4 @@ async def join_run(project: Project, name: str, console: Console, *, agents: int
         async def begin() -> None:
             await Runs(place.database).reopen(place.row.id)
 
-        return await place.worked(console, await place.goes_on(), before=begin, leads=False, own_agents=agents)
+        return await place.worked(console, await place.goes_on(), entered=begin, leads=False, own_agents=agents)

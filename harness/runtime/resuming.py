@@ -57,4 +57,4 @@ async def resume_run(
             said = sorted_json(now.model_dump(mode="json", by_alias=True))
             await runs.reopen(place.row.id, settings=said, digest=now.digest(), options=options)
 
-        return await place.worked(console, await place.goes_on(), before=begin)
+        return await place.worked(console, await place.goes_on(), entered=begin)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from tasks.backlog import Backlog
 
 
+async def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Workplace:
     """Everything that a run is worked with and that outlives who works on it."""
@@ -58,12 +62,14 @@ class Workplace:
         console: Console,
         first: Event,
         *,
-        before: Callable[[], Awaitable[None]],
+        before: Callable[[], Awaitable[None]] = _nothing,
+        entered: Callable[[], Awaitable[None]] = _nothing,
         leads: bool = True,
         own_agents: int | None = None,
     ) -> RunResult:
         """Work on the run until all tickets have ended or it breaks off, and note which. `before` is called when the
-        baseline is up, and may still refuse; `first` is the first event then."""
+        baseline is up, `entered` when it is certain that nobody else keeps this worker out; both may still refuse.
+        `first` is the first event then."""
         from harness.agents.factory import ensure_model
         from harness.engine.supervisor import Drained
         from harness.runtime.crew import crew
@@ -81,6 +87,11 @@ class Workplace:
             await stack.enter_async_context(baseline_of(project, driver, row.base, console.narrate))
             await before()
             await claims.begin()
+            try:
+                await entered()
+            except BaseException:
+                await claims.end()
+                raise
             journal = StoreJournal(self.database, row.id, claims=claims)
             journal.listen(console.listen)
             journal.emit(first.kind, None, first.data)
