@@ -146,6 +146,8 @@ class Window:
     """Failing exchanges with the key, oldest first."""
     dropped: int
     """Records that could not be written or read."""
+    fine: tuple[Exchange, ...] = ()
+    """Of a sandbox without forks: exchanges that went well, oldest first; in a flood not all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Exchanges: a failing request and its response at one hop, with headers and bodies, capped and redacted."""
+"""Exchanges: a request and its response at one hop, with headers and bodies, capped and redacted."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ class Exchange:
     response_body: str
     grpc_status: int | None = None
     truncated: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """As of a hop: HTTP 4xx, 5xx or none, or a gRPC status other than 0."""
+        return self.status == 0 or self.status >= 400 or (self.grpc_status or 0) != 0
 
 
 def redact(text: str) -> str:

@@ -17,6 +17,7 @@ from tasks.text import capped, one_line, plain
 
 HOPS_LIMIT: Final = 40
 EXCHANGES_LIMIT: Final = 4
+FINE_LIMIT: Final = 16
 TEXT_LIMIT: Final = 2_000
 _PATH_LIMIT: Final = 200
 # Different in every request, or of the router's making: of no use beside the baseline's.
@@ -60,7 +61,8 @@ class SeenHop:
 
 @dataclass(frozen=True, slots=True)
 class SeenExchange:
-    """A failing exchange. Both texts are headers, one a line, an empty line, and the body."""
+    """An exchange that failed, or one that went well on the baseline, of which the request is left out. Both texts are
+    headers, one a line, an empty line, and the body."""
 
     caller: str
     service: str
@@ -75,6 +77,11 @@ class SeenExchange:
     def kind(self) -> Kind:
         return self.caller, self.service, self.method, shape(self.path)
 
+    @property
+    def failed(self) -> bool:
+        """As of a hop."""
+        return self.status == 0 or self.status >= 400 or (self.grpc_status or 0) != 0
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -83,9 +90,14 @@ class Seen:
     hops: tuple[SeenHop, ...] = ()
     """In the order in which the first of each began."""
     exchanges: tuple[SeenExchange, ...] = ()
-    """Those first that the check complains of."""
+    """Those first that the check complains of, those last that went well."""
     answer: str = ""
     """Of an HTTP check: the status of the answer, its headers, an empty line, its body."""
+
+    def beside(self, other: Seen) -> Seen:
+        """Without the exchanges that went well here, but for those that failed in the `other` run."""
+        failed = {one.kind for one in other.hops if one.failed}
+        return replace(self, exchanges=tuple(one for one in self.exchanges if one.failed or one.kind in failed))
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; fields of a hop that say nothing are left out."""
@@ -102,11 +114,20 @@ class Seen:
         )
 
 
-def seen(hops: Iterable[Hop], exchanges: Sequence[Exchange], origins: Sequence[Exchange], answer: str = "") -> Seen:
-    """What is to be kept. `origins` are the exchanges that the check complains of: there it failed."""
+def seen(
+    hops: Iterable[Hop],
+    exchanges: Sequence[Exchange],
+    origins: Sequence[Exchange],
+    answer: str = "",
+    fine: Iterable[Exchange] = (),
+) -> Seen:
+    """What is to be kept. `origins` are the exchanges that the check complains of: there it failed. Of those that went
+    well, the `fine` ones, the first of each kind."""
     marked = {(*_kind(one), one.status) for one in origins}
-    kept = dict.fromkeys(_exchange(one) for one in (*origins, *exchanges))
-    return Seen(_hops(hops, marked), tuple(kept)[:EXCHANGES_LIMIT], capped(plain(answer), TEXT_LIMIT))
+    kept = tuple(dict.fromkeys(_exchange(one) for one in (*origins, *exchanges)))[:EXCHANGES_LIMIT]
+    well = {_kind(one): one for one in reversed(tuple(fine))}
+    first = [replace(_exchange(one), request="") for one in reversed(well.values())]
+    return Seen(_hops(hops, marked), (*kept, *first[:FINE_LIMIT]), capped(plain(answer), TEXT_LIMIT))
 
 
 def shape(path: str) -> str:

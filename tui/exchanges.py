@@ -25,7 +25,7 @@ from tui.texts import clean
 
 SIDE_BY_SIDE: Final = 72
 """Cells; where there are fewer, one stands below the other."""
-NO_BODY: Final = "(the router keeps the bodies of failing answers only)"
+NO_BODY: Final = "(its body is not on record)"
 NOTHING: Final = "(nothing of the baseline is on record)"
 
 Sign = Literal[" ", "≠", "<", ">"]

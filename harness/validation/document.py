@@ -161,7 +161,7 @@ def _seen(series: Sequence[Series]) -> list[dict[str, Any]]:
         hops += len(sandbox.hops)
         if quiet and hops > _SEEN_HOPS:
             break
-        baseline = Seen() if quiet else one.baseline.seen
+        baseline = Seen() if quiet else one.baseline.seen.beside(sandbox)
         found = Seen(sandbox.hops) if quiet else sandbox
         kept.append({"check": one.item.name, "baseline": baseline.to_json(), "sandbox": found.to_json()})
     return kept

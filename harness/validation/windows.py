@@ -56,7 +56,7 @@ def seen_in(window: Window, result: CheckResult, known: Sequence[str]) -> Seen:
     found = [] if result.passed else origins(window, result.said, known)
     # What happens on the baseline as well is not where it failed.
     found = [one for one in found if signature(one) not in known]
-    return seen(window.hops, _distinct(window.exchanges), found, result.seen.answer)
+    return seen(window.hops, _distinct(window.exchanges), found, result.seen.answer, window.fine)
 
 
 def _complained_of(exchange: Exchange, window: Window, said: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from sandbox.driver import Cursor, Window
@@ -94,14 +95,7 @@ class Routes:
         await self.revive()
         window = await self.router.window(key, since)
         deaths = sum(died_at >= since.at for died_at in self._deaths)
-        return Window(
-            since=window.since,
-            until=window.until,
-            hops=window.hops,
-            strays=window.strays,
-            exchanges=window.exchanges,
-            dropped=window.dropped + deaths,
-        )
+        return replace(window, dropped=window.dropped + deaths)
 
     async def _apply(self) -> None:
         deaths = len(self._deaths)

@@ -1,7 +1,7 @@
-"""Failing exchanges: the files that Envoy's tap writes, read into redacted values and removed.
+"""Captured exchanges: the files that Envoy's tap writes, read into redacted values and removed.
 
 What holds: a file is gone once it was looked at; what is kept in memory is bounded by number and by bytes, and the
-oldest goes first. The text is redacted before it is kept.
+oldest goes first, but none that failed for one that went well. The text is redacted before it is kept.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sandbox.exchanges import BODY_LIMIT_BYTES, Exchange, body_text, redact, redact_headers
-from sandbox.router.routes import CLUSTER_HEADER
+from sandbox.router.routes import CLUSTER_HEADER, WATCH_HEADER
 
 KEPT_LIMIT: Final = 2000
 KEPT_LIMIT_BYTES: Final = 32 * 1024 * 1024
+"""Of those that failed, and as much of those that went well."""
 SWEEP_LIMIT: Final = 500
 """How many files one sweep reads; the rest, a flood of one fault, is removed unread."""
 
@@ -30,8 +31,7 @@ class Captures:
     def __init__(self, folder: Path, pairs: Sequence[tuple[str, str]]) -> None:
         self._folder = folder
         self._pairs = pairs
-        self._kept: deque[tuple[int, Exchange]] = deque()
-        self._bytes = 0
+        self._failed, self._fine = _Shelf(), _Shelf()
         self._unread: set[str] = set()
         # Windows of several sandboxes sweep at once, each in a thread: one file is read by one of them.
         self._sweeping = threading.Lock()
@@ -57,13 +57,30 @@ class Captures:
 
     def of(self, key: str, at: float) -> tuple[Exchange, ...]:
         """Exchanges with the key that began at or after `at`, oldest first."""
-        kept = tuple(self._kept)  # at once: another window's sweep may add to it meanwhile
-        found = (exchange for _, exchange in kept if exchange.key == key and exchange.at >= at)
+        found = (
+            exchange
+            for exchange in (*self._failed.all(), *self._fine.all())
+            if exchange.key == key and exchange.at >= at
+        )
         return tuple(sorted(found, key=lambda exchange: exchange.at))
 
     def _keep(self, exchange: Exchange) -> None:
-        if exchange.key is None:
-            return
+        if exchange.key is not None:
+            (self._failed if exchange.failed else self._fine).put(exchange)
+
+
+class _Shelf:
+    """The latest exchanges of one kind."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[int, Exchange]] = deque()
+        self._bytes = 0
+
+    def all(self) -> tuple[Exchange, ...]:
+        kept = tuple(self._kept)  # at once: another window's sweep may add to it meanwhile
+        return tuple(exchange for _, exchange in kept)
+
+    def put(self, exchange: Exchange) -> None:
         size = len(exchange.request_body) + len(exchange.response_body)
         self._kept.append((size, exchange))
         self._bytes += size
@@ -104,7 +121,7 @@ def _headers(listed: Iterable[Mapping[str, str]]) -> list[tuple[str, str]]:
 
 
 def _plain(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    return (item for item in headers if not item[0].startswith(":") and item[0] != CLUSTER_HEADER)
+    return (item for item in headers if not item[0].startswith(":") and item[0] not in (CLUSTER_HEADER, WATCH_HEADER))
 
 
 def _body(message: Mapping[str, Any]) -> tuple[str, bool]:

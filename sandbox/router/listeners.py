@@ -25,6 +25,7 @@ from sandbox.router.routes import (
     PROBE_FILTER,
     ROUTE_NAME,
     SLOT_HEADER,
+    WATCH_HEADER,
     Json,
     Routes,
     ServiceConstants,
@@ -252,10 +253,12 @@ def _for_redirects(filter_: Json) -> Json:
 
 
 def _overwrite(headers: Mapping[str, str]) -> Json:
-    mutations = [
+    mutations: list[Json] = [
         {"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
         for key, value in headers.items()
     ]
+    # Nobody but the normaliser says what is captured.
+    mutations.append({"remove": WATCH_HEADER})
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": typed(

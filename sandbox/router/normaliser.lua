@@ -6,7 +6,7 @@
 -- nor beside its check is somebody else's. sandbox/router/routes.py writes the constants above this
 -- text and delivers both with the route, so the table of keys is a Lua table that changes in one step, and the cost
 -- of a look-up does not depend on how many keys there are.
---   KEYS: key -> "b" (known); key.N -> "ip:port generation" or "x" (planted fault), N the service's number
+--   KEYS: key -> "b" (known) or "w" (known, and nothing is forked for it); key.N -> "ip:port generation" or "x" (planted fault), N the service's number
 --   SERVICES: baseline cluster -> {number = ".N", forks = cluster, host = authority outside of this machine or nil}
 --   EXTRA: further carriers; PORTS: port of the keyed ingress -> key, nil for a calling pair
 
@@ -168,7 +168,8 @@ local function glance(own, baggage, state, parent)
       set = set + TRACE_ID
     end
   end
-  if key and KEYS[key] == "b" then return key, set end
+  local known = KEYS[key or ""]
+  if known == "b" or known == "w" then return key, set end
 end
 
 local function set_of(order)
@@ -305,9 +306,21 @@ local function settle(handle, found)
   return key
 end
 
+-- What nobody but the baseline answers is captured whole, to be held beside the answers of forks; not more than so
+-- much in a second, or a load test would fill the disk.
+local WATCHED_A_SECOND = 100
+local second, watched = 0, 0
+local function watch(headers)
+  local now = os.time()
+  if now ~= second then second, watched = now, 0 end
+  watched = watched + 1
+  if watched <= WATCHED_A_SECOND then headers:replace("x-spurline-watch", "1") end
+end
+
 -- Who serves a key that is known: a fork, or the baseline, which is where the request goes already.
 local function route(handle, headers, service, key, entry, set)
-  if entry == "b" then return record(handle, key, set, "b") end
+  if entry == "w" then watch(headers) end
+  if entry == "b" or entry == "w" then return record(handle, key, set, "b") end
   local space = find(entry, " ", 1, true)
   handle:streamInfo():dynamicMetadata():set("spurline", "d", sub(entry, 1, space - 1))
   headers:replace("x-spurline-cluster", service.forks)

@@ -205,7 +205,7 @@ class Router:
         return Cursor(at=time.time(), offset=self._records.count, dropped=dropped)
 
     async def window(self, key: str, since: Cursor) -> Window:
-        """Every hop and failing exchange with `key` that began after `since`, and every hop without a key."""
+        """Every hop and captured exchange with `key` that began after `since`, and every hop without a key."""
         certain = await self._barrier()
         await self._read()
         await self._sweep_captures()
@@ -214,13 +214,15 @@ class Router:
         except FAILURES:
             certain, dropped = False, self._records.dropped + self._losses
         dropped += self._records.missed(since.offset) - since.dropped
+        captured = self._captures.of(key, since.at)
         return Window(
             since=since.at,
             until=time.time(),
             hops=self._records.of(key, since.offset, since.at),
             strays=self._records.strays(since.offset, since.at),
-            exchanges=self._captures.of(key, since.at),
+            exchanges=tuple(one for one in captured if one.failed),
             dropped=dropped if certain else max(dropped, 1),
+            fine=tuple(one for one in captured if not one.failed),
         )
 
     async def _barrier(self) -> bool:

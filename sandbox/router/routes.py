@@ -30,6 +30,8 @@ CLUSTER_HEADER: Final = "x-spurline-cluster"
 SLOT_HEADER: Final = "x-spurline-slot"
 """Set by listeners of which the normaliser must see every request: services outside, and the ingress, there to the
 port that the request came in by."""
+WATCH_HEADER: Final = "x-spurline-watch"
+"""Set by the normaliser where an exchange is to be captured however it ends."""
 MEMBER: Final = "spurline-key"
 METADATA: Final = "spurline"
 """Where the normaliser leaves what it found and decided, as metadata of the request: no header of ours reaches a
@@ -84,7 +86,7 @@ class Routes:
             "envoy.config.route.v3.RouteConfiguration",
             name=ROUTE_NAME,
             virtual_hosts=[host],
-            request_headers_to_remove=[CLUSTER_HEADER, SLOT_HEADER],
+            request_headers_to_remove=[CLUSTER_HEADER, SLOT_HEADER, WATCH_HEADER],
         )
         return json.dumps({"version_info": version, "resources": [configuration]}, separators=(",", ":"))
 
@@ -112,13 +114,13 @@ class Routes:
     def entries(self, table: Sequence[KeyRoutes]) -> dict[str, str]:
         """The table as the normaliser reads it.
 
-        `key` -> `b`, the key is known; `key.N` -> `ip:port generation`, or `x` for a planted fault, N the service's
-        number.
+        `key` -> `b`, the key is known, or `w`, it asks nobody but the baseline; `key.N` -> `ip:port generation`, or `x`
+        for a planted fault, N the service's number.
         """
         numbers = {service.name: service.number for service in self.services}
         found: dict[str, str] = {}
         for routes in table:
-            found[routes.key] = "b"
+            found[routes.key] = "b" if routes.forks or routes.faults else "w"
             for service, target in routes.forks.items():
                 found[f"{routes.key}.{numbers[service]}"] = f"{target.address} {target.generation}"
             for service in routes.faults:

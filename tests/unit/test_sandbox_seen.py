@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sandbox.exchanges import Exchange
 from sandbox.hops import Hop
-from sandbox.seen import EXCHANGES_LIMIT, HOPS_LIMIT, TEXT_LIMIT, Seen, message, seen, shape
+from sandbox.seen import EXCHANGES_LIMIT, FINE_LIMIT, HOPS_LIMIT, TEXT_LIMIT, Seen, message, seen, shape
 
 KEY = "0123456789abcdef"
 names = st.sampled_from(["client", "gateway", "users", "payments"])
@@ -71,3 +71,20 @@ def test_headers_that_say_nothing_are_left_out() -> None:
 
 def test_the_shape_of_a_path() -> None:
     assert shape("/users/17/orders/4?page=2") == "/users/#/orders/#"
+
+
+def test_what_went_well_on_the_baseline_is_kept_where_the_sandbox_failed() -> None:
+    fine = [exchange("orders", "payments", f"/charges/{n}", 201, f"charged {n}") for n in (1, 2)]
+    fine += [exchange("orders", "stock", "/", 200, "there"), exchange("orders", "users", "/8", 200, "mine")]
+    failing = exchange("orders", "stock", "/", 409, "gone")
+    baseline = seen([], [failing], [], fine=fine)
+    assert [(one.service, one.status, one.request) for one in baseline.exchanges if not one.failed] == [
+        ("payments", 201, ""),
+        ("stock", 200, ""),
+        ("users", 200, ""),
+    ]
+    assert baseline.exchanges[1].response.endswith("charged 1")
+    sandbox = seen([hop("orders", "payments", "/charges/9", 400), hop("orders", "users", "/8", 200)], [], [])
+    assert [one.service for one in baseline.beside(sandbox).exchanges] == ["stock", "payments"]
+    many = [exchange("client", "users", "/" + "a" * n, 200) for n in range(100)]
+    assert len(seen([], [], [], fine=many).exchanges) == FINE_LIMIT

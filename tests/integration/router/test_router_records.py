@@ -138,6 +138,42 @@ async def test_a_failing_exchange_is_captured_redacted_and_capped(world: World, 
     assert list((tmp_path / "router" / "captures").iterdir()) == []
 
 
+async def test_what_only_the_baseline_serves_is_captured_however_it_ends(world: World, tmp_path: Path) -> None:
+    box = await world.sandbox({})
+    since = await world.router.cursor()
+    headers = {"x-spurline-key": box.key, "x-spurline-watch": "0"}
+    answer = await world.client.post(world.url("users") + "/fine", headers=headers, json={"token": "hunter2"})
+    await world.client.get(world.url("users") + "/?status=404", headers=headers)
+    window = await world.seen(box.key, since)
+    (fine,), (failed,) = window.fine, window.exchanges
+    assert (fine.method, fine.path, fine.status, failed.status) == ("POST", "/fine", 200, 404)
+    assert '"name":"users"' in fine.response_body
+    assert "hunter2" not in repr(fine)
+    # The service hears nothing of that.
+    assert not [name for name, _ in answer.json()["headers"] if name.startswith("x-spurline-watch")]
+    assert list((tmp_path / "router" / "captures").iterdir()) == []
+
+
+async def test_of_a_sandbox_with_forks_only_what_fails_is_captured_whoever_asks_for_more(world: World) -> None:
+    box = await world.sandbox({"users": await world.fork("users", "users v2")})
+    since = await world.router.cursor()
+    headers = {"x-spurline-key": box.key, "x-spurline-watch": "1"}
+    for service in ("users", "web"):
+        await world.client.get(world.url(service), headers=headers)
+    window = await world.seen(box.key, since)
+    assert (len(window.hops), window.fine, window.exchanges) == (2, (), ())
+
+
+async def test_a_flood_of_what_goes_well_is_captured_in_part_and_leaves_no_files(world: World, tmp_path: Path) -> None:
+    box = await world.sandbox({})
+    since = await world.router.cursor()
+    await burst(world, 600, key=box.key)
+    window = await world.seen(box.key, since)
+    assert len(window.hops) == 600
+    assert 0 < len(window.fine) < 600
+    assert list((tmp_path / "router" / "captures").iterdir()) == []
+
+
 async def test_a_flood_of_failures_leaves_no_files(world: World, tmp_path: Path) -> None:
     box = await world.sandbox({})
     since = await world.router.cursor()
