@@ -32,6 +32,7 @@ from tasks.errors import SandboxError
 
 START_TIMEOUT_S: Final = 30.0
 CHANGE_TIMEOUT_S: Final = 30.0
+_BIND_AGAIN_S: Final = 1.0
 KEYED_HOPS: Final = 100_000
 STRAY_HOPS: Final = 50_000
 _POLL_S: Final = 0.002
@@ -319,9 +320,13 @@ class Router:
         replace(self._paths.routes, self._routes.file(self._table, str(self._wanted), self._slots.ports))
 
     async def _until_bound(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+        deadline, again_at = time.monotonic() + timeout_s, time.monotonic() + _BIND_AGAIN_S
         while True:
             self._check(deadline, "did not bind its listeners")
+            if time.monotonic() > again_at:
+                # Who had a port for a moment may have let it go; Envoy itself does not try again.
+                self._write_listeners()
+                again_at = time.monotonic() + _BIND_AGAIN_S
             try:
                 if await self._talk().ready() and self._bound <= await self._talk().listeners():
                     return

@@ -233,6 +233,23 @@ async def test_a_port_that_was_taken_meanwhile_is_named(world: World) -> None:
     assert (await world.client.get(world.url("users"))).status_code == 200
 
 
+async def test_a_port_that_is_taken_for_a_moment_only_is_waited_for(world: World, tmp_path: Path) -> None:
+    before = world.router.pid
+    os.kill(before, signal.SIGKILL)
+    psutil.Process(before).wait()
+    host, port = world.router.address(CLIENT, "users")
+    reviving = asyncio.create_task(world.router.revive())
+    while not world.router.alive:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
+    os.kill(world.router.pid, signal.SIGSTOP)
+    with socket.create_server((host, port)):
+        os.kill(world.router.pid, signal.SIGCONT)
+        while "Address already in use" not in (tmp_path / "router" / "envoy.log").read_text():  # noqa: ASYNC110 - it is Envoy that tells
+            await asyncio.sleep(0.05)
+    assert await reviving
+    assert (await world.client.get(world.url("users"))).status_code == 200
+
+
 async def test_a_dead_router_says_so_when_the_table_changes(world: World) -> None:
     os.kill(world.router.pid, signal.SIGKILL)
     psutil.Process(world.router.pid).wait()
