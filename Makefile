@@ -39,10 +39,10 @@ imports: $(STAMP)
 	@$(BIN)/lint-imports --no-cache
 
 tests: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 chaos: $(STAMP)  ## Run the tests that kill, cut and flood for minutes
-	@CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -q -m chaos tests/chaos
+	@CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -q -m chaos tests
 
 bench: $(STAMP)  ## Run the benchmarks; raw numbers go to benchmarks/results
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

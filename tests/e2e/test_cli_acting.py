@@ -61,7 +61,13 @@ def test_a_sandbox_is_kept_as_wished_though_its_run_is_killed(stage: Stage) -> N
 
 
 @pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
-@pytest.mark.parametrize("at", [(f"{VALIDATOR}.release", "before", 1), (f"{JOURNAL}.move[submitting]", "after", 1)])
+@pytest.mark.parametrize(
+    "at",
+    [
+        (f"{VALIDATOR}.release", "before", 1),
+        pytest.param((f"{JOURNAL}.move[submitting]", "after", 1), marks=pytest.mark.chaos),
+    ],
+)
 def test_what_is_verified_is_kept_as_configured_though_its_run_is_killed(stage: Stage, at: Point) -> None:
     settings = stage.root / "spurline.yaml"
     settings.write_text(settings.read_text() + "submit: {keep_sandbox: true}\n")

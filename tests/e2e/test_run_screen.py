@@ -107,7 +107,9 @@ def test_who_reads_as_the_run_ends_goes_on_reading(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("terminal", [1], indirect=True)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.chaos) for one in (signal.SIGINT, signal.SIGHUP))]
+)
 def test_a_signal_after_the_end_ends_the_screen_and_changes_nothing(terminal: Terminal, number: int) -> None:
     terminal.keys("spurline run --tui; echo code=$?", "Enter")
     terminal.until("the run has ended; q leaves")
