@@ -39,7 +39,7 @@ imports: $(STAMP)
 	@$(BIN)/lint-imports --no-cache
 
 tests: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 chaos: $(STAMP)  ## Run the tests that kill, cut and flood for minutes
 	@CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -q -m chaos tests
