@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sandbox.hops import is_error
+
 BODY_LIMIT_BYTES: Final = 16 * 1024
 
 _SECRET_HEADER = re.compile(
@@ -58,8 +60,8 @@ class Exchange:
 
     @property
     def failed(self) -> bool:
-        """As of a hop: HTTP 4xx, 5xx or none, or a gRPC status other than 0."""
-        return self.status == 0 or self.status >= 400 or (self.grpc_status or 0) != 0
+        """As of a hop."""
+        return is_error(self.status, self.grpc_status)
 
 
 def redact(text: str) -> str:

@@ -16,6 +16,11 @@ CARRIERS: Final[tuple[Carrier, ...]] = ("header", "baggage", "tracestate", "trac
 """In the order in which the router believes them."""
 
 
+def is_error(status: int, grpc_status: int | None) -> bool:
+    """Whether an answer is one: HTTP 4xx, 5xx or none (0), or a gRPC status other than 0."""
+    return status == 0 or status >= 400 or (grpc_status or 0) != 0
+
+
 @dataclass(frozen=True, slots=True)
 class Hop:
     """One record of the router. `at` is the start in seconds since the epoch."""
@@ -48,8 +53,8 @@ class Hop:
 
     @property
     def failed(self) -> bool:
-        """Whether the answer was an error: HTTP 4xx, 5xx or none, or a gRPC status other than 0."""
-        return self.status == 0 or self.status >= 400 or (self.grpc_status or 0) != 0
+        """Whether the answer was an error."""
+        return is_error(self.status, self.grpc_status)
 
     @property
     def routed(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from sandbox.exchanges import Exchange
-from sandbox.hops import Hop, ServedBy, trace
+from sandbox.hops import Hop, ServedBy, is_error, trace
 from sandbox.keys import masked
 from tasks.text import capped, one_line, plain
 
@@ -55,8 +55,8 @@ class SeenHop:
 
     @property
     def failed(self) -> bool:
-        """As of a hop: HTTP 4xx, 5xx or none, or a gRPC status other than 0."""
-        return self.status == 0 or self.status >= 400 or (self.grpc_status or 0) != 0
+        """As of a hop."""
+        return is_error(self.status, self.grpc_status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class SeenExchange:
     @property
     def failed(self) -> bool:
         """As of a hop."""
-        return self.status == 0 or self.status >= 400 or (self.grpc_status or 0) != 0
+        return is_error(self.status, self.grpc_status)
 
 
 @dataclass(frozen=True, slots=True)

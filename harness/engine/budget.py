@@ -145,8 +145,10 @@ class Budget:
 
     @property
     def usual(self) -> Spent:
-        """What a call of a new ticket is likely to use."""
-        return self._mean()
+        """What a call of a new ticket is likely to use: the mean call."""
+        all_of_them = self._own + self._others
+        calls = max(1, all_of_them.calls)
+        return Spent(1, all_of_them.tokens // calls, all_of_them.cost_usd / calls)
 
     @property
     def asks(self) -> bool:
@@ -241,12 +243,7 @@ class Budget:
         """What a call of the ticket is likely to use."""
         if (last := self._last.get(ticket)) is not None:
             return last
-        return self._mean()
-
-    def _mean(self) -> Spent:
-        all_of_them = self._own + self._others
-        calls = max(1, all_of_them.calls)
-        return Spent(1, all_of_them.tokens // calls, all_of_them.cost_usd / calls)
+        return self.usual
 
     def _reserve(self, ticket: str, change: Spent) -> None:
         left = self._reserved.get(ticket, NOTHING) + change

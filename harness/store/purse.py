@@ -11,10 +11,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import func
-from sqlmodel import Session, col, select
+from sqlalchemy import ColumnElement, func, select
+from sqlmodel import Session, col
 
 from harness.store.claims import Claims
 from harness.store.database import Database
@@ -103,15 +103,11 @@ def _held(workers: Sequence[WorkerRow], name: str) -> float:
 
 def _used(session: Session, run: str) -> dict[str, float]:
     counted = col(AgentRow.input_tokens) + col(AgentRow.cache_write_tokens) + col(AgentRow.output_tokens)
-    now = select(
-        func.coalesce(func.sum(AgentRow.model_calls), 0),
-        func.coalesce(func.sum(counted), 0),
-        func.coalesce(func.sum(AgentRow.cost_usd), 0.0),
-    ).where(AgentRow.run == run)
-    before = select(
-        func.coalesce(func.sum(AttemptRow.model_calls), 0),
-        func.coalesce(func.sum(AttemptRow.tokens), 0),
-        func.coalesce(func.sum(AttemptRow.cost_usd), 0.0),
-    ).where(AttemptRow.run == run)
-    both = zip(session.exec(now).one(), session.exec(before).one(), strict=True)
-    return dict(zip((CALLS, TOKENS, COST_USD), (float(one + other) for one, other in both), strict=True))
+    by_agents = _sums(session, col(AgentRow.run) == run, AgentRow.model_calls, counted, AgentRow.cost_usd)
+    before = _sums(session, col(AttemptRow.run) == run, AttemptRow.model_calls, AttemptRow.tokens, AttemptRow.cost_usd)
+    return {name: one + other for name, one, other in zip((CALLS, TOKENS, COST_USD), by_agents, before, strict=True)}
+
+
+def _sums(session: Session, where: ColumnElement[bool], *columns: Any) -> list[float]:
+    sums = [func.coalesce(func.sum(column), 0) for column in columns]
+    return [float(found) for found in session.connection().execute(select(*sums).where(where)).one()]
