@@ -151,6 +151,15 @@ class Budget:
         return Spent(1, all_of_them.tokens // calls, all_of_them.cost_usd / calls)
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other processes use the run's budget too, and this one may use a part."""
+        return self._allowed is not None
+
+    def stand(self) -> None:
+        """Let no call begin beside those in flight, until `shared` says how much may be used."""
+        self._allowed = Caps(calls=self._own.calls + self._all_reserved.calls)
+
+    @property
     def asks(self) -> bool:
         """Whether a call waits for more of the run's budget than this process may use."""
         return self._allowed is not None and bool(self._short)

@@ -57,26 +57,42 @@ class Purse:
     def __init__(self, database: Database, run: str, claims: Claims) -> None:
         self._database, self._run, self._claims = database, run, claims
 
+    async def alone(self) -> Measures | None:
+        """Hold all, where nobody else is there; what the whole run has used, as `Held.used`. None where somebody is,
+        and nothing has changed."""
+
+        def write(session: Session) -> Measures | None:
+            if self._others(session):
+                return None
+            self._hold(session, None)
+            return _used(session, self._run)
+
+        return await self._database.write(write)
+
     async def take(self, caps: Measures, needs: Needs) -> Held:
         """Give back what is held, and take what can be had of `needs`, or more where there is much. What this worker
-        has used was noted before this is called."""
+        has used was noted before this is called, and until this returns it uses nothing more than `needs.busy`."""
 
         def write(session: Session) -> Held:
-            # One at a time: no two may take the same.
-            session.get_one(RunRow, self._run, with_for_update=True)
-            others = self._claims.workers.others(session, self._database.now(session))
-            used = _used(session, self._run)
-            mine = None
+            others, used, mine = self._others(session), _used(session, self._run), None
             if others:
                 free = {name: _free(cap, used[name] + _held(others, name)) for name, cap in caps.items()}
                 mine = _parts(free, needs, len(others) + 1)
-            me = session.get_one(WorkerRow, self._claims.worker)
-            # Of what has no cap everything is held, should it get one.
-            me.holds = json.dumps(mine and {name: part for name, part in mine.items() if part < math.inf})
-            session.add(me)
+            self._hold(session, mine)
             return Held(used, mine)
 
         return await self._database.write(write)
+
+    def _others(self, session: Session) -> list[WorkerRow]:
+        """Those who hold something too; none of them takes or gives anything until the transaction has ended."""
+        session.get_one(RunRow, self._run, with_for_update=True)
+        return self._claims.workers.others(session, self._database.now(session))
+
+    def _hold(self, session: Session, mine: Measures | None) -> None:
+        me = session.get_one(WorkerRow, self._claims.worker)
+        # Of what has no cap everything is held, should it get one.
+        me.holds = json.dumps(mine and {name: part for name, part in mine.items() if part < math.inf})
+        session.add(me)
 
 
 def _free(cap: float, taken: float) -> float:

@@ -1,7 +1,8 @@
 """Ports for the processes of the baseline and of forks.
 
 They come from below the kernel's ephemeral range, so that no outgoing connection takes one between its choice and
-the process's own `bind`. A port is handed out once and not again before it was given back.
+the process's own `bind`. A port is handed out once and not again before it was given back; until it is let go of for
+the process that is to have it, nobody else can bind it.
 
 Nor does another driver of this machine hand it out meanwhile: a service that is slow to bind would find its port taken,
 or worse, somebody else's service would answer for it and be judged. So drivers share the range by blocks. Who has bound
@@ -34,13 +35,16 @@ class PortPool:
         """The first ports of those that are not ours."""
         self._locks: list[socket.socket] = []
         self._free: deque[int] = deque()
+        self._held: dict[int, socket.socket] = {}
+        """By port that was taken and not yet let go of."""
 
     def take(self) -> int:
         """A port that nobody listens on; SandboxError when all are taken."""
         while True:
             for _ in range(len(self._free)):
                 port = self._free.popleft()
-                if _is_free(port):
+                if (held := _held(port)) is not None:
+                    self._held[port] = held
                     return port
                 # Somebody listens there who asked nobody.
                 self._free.append(port)
@@ -50,19 +54,22 @@ class PortPool:
                     hint="delete sandboxes that are not needed, or `spurline sandbox gc`",
                 )
 
-    def give_back(self, port: int) -> None:
-        self._free.append(port)
+    def let_go(self, port: int) -> None:
+        """Let the process that is to have the port bind it. What is built in the meantime takes minutes, and whoever
+        came to listen there would answer for the service."""
+        if (held := self._held.pop(port, None)) is not None:
+            held.close()
 
-    def ensure_free(self, port: int) -> None:
-        """SandboxError where somebody who asked nobody has come to have a port that was taken here: whoever listens
-        there would answer for the service that is to have it."""
-        if not _is_free(port):
-            raise SandboxError(f"port {port} was taken by another program", hint="try again: another port is used then")
+    def give_back(self, port: int) -> None:
+        self.let_go(port)
+        self._free.append(port)
 
     def close(self) -> None:
         """Other drivers may have the ports from now on."""
         while self._locks:
             self._locks.pop().close()
+        for port in tuple(self._held):
+            self.let_go(port)
         self._free.clear()
 
     def _grow(self) -> bool:
@@ -88,17 +95,16 @@ def _bound(port: int) -> socket.socket | None:
     return held
 
 
-def _is_free(port: int) -> bool:
-    """Whether `port` can be bound on every address."""
-    if (held := _bound(port)) is None:
-        return False
-    held.close()
-    if not socket.has_ipv6:
-        return True
+def _held(port: int) -> socket.socket | None:
+    """A socket that holds the port; None where it cannot be bound on every address, IPv6's too."""
+    if (held := _bound(port)) is None or not socket.has_ipv6:
+        return held
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(("::", port))
     except OSError as error:
-        return error.errno != errno.EADDRINUSE  # no IPv6 here is no obstacle
-    return True
+        if error.errno == errno.EADDRINUSE:  # no IPv6 here is no obstacle
+            held.close()
+            return None
+    return held

@@ -148,7 +148,7 @@ class Launcher:
                 self._must_lead_nowhere(checkout)
             setting = _Setting(service, folder, env, port, address, log, cage, build_cage)
             build_s = await self._build(setting)
-            self._ports.ensure_free(port)
+            self._ports.let_go(port)
             process = self._spawn(setting)
             on_run()
             ready_s = await self._wait(setting, process)

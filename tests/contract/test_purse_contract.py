@@ -108,6 +108,23 @@ async def test_together_they_use_the_budget_and_no_more(open_one: Open, caps: Ca
     assert sum(agent.model_calls for agent in await Runs(database).agents("r1")) == most
 
 
+async def test_no_call_begins_on_what_is_being_given_back(open_one: Open) -> None:
+    database = await open_one()
+    first, second, *_ = await begun(database, 2)
+    one, other = Worker(database, Caps(calls=20), leads=True), Worker(database, Caps(calls=20))
+    await one.begin()
+    assert not one.budget.is_shared
+    await other.begin()
+    with one.budget.reserved(first):
+        await share(one.budget, one.purse)
+        assert not one.budget.short(second)
+        sharing = asyncio.create_task(share(one.budget, one.purse))
+        await asyncio.sleep(0)
+        assert one.budget.short(second)
+        await sharing
+        assert not one.budget.short(second)
+
+
 def needs(busy: int = 0, waiting: int = 0, tokens: float = 0.0) -> Needs:
     """So many calls in flight and waiting for room; the first one that waits needs so many tokens."""
     return Needs({**NONE, CALLS: busy}, {**NONE, CALLS: waiting}, {**NONE, CALLS: 1, TOKENS: tokens})

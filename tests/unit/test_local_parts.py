@@ -57,6 +57,18 @@ def test_no_two_drivers_hand_out_the_same_port_even_before_anybody_listens_there
         assert len({*of_one, *of_other}) == 4 * BLOCK
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+def test_nobody_else_can_bind_a_port_between_its_choice_and_the_start_of_its_process(host: str) -> None:
+    with closing(PortPool()) as pool:
+        port = pool.take()
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server((host, port))
+        pool.let_go(port)
+        with socket.create_server((host, port)):
+            pool.give_back(port)
+            assert port not in [pool.take() for _ in range(BLOCK)]
+
+
 def test_the_ports_of_a_driver_that_is_gone_are_free() -> None:
     with closing(PortPool()) as one:
         first = one.take() - 1
