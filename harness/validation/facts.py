@@ -69,6 +69,8 @@ class CheckFacts:
     detail: str = ""
     """What it said in the run that decided."""
     baseline_detail: str = ""
+    baseline_flaky: bool = False
+    """Whether it changed its answer on the untouched baseline."""
 
     @property
     def flaky(self) -> bool:

@@ -38,6 +38,8 @@ _NOT_TWICE: Final = 2
 """A check that never passed is not asked more often than this."""
 _SURE: Final = 3
 """With many agents at once a stray may be somebody else's; one that is there in so many runs is ours."""
+_NEVER: Final = 5
+"""What passes now and then on the baseline is asked so often before it is said never to pass with the change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,8 @@ def _answered(item: Item, baseline: CheckResult, results: Sequence[CheckResult],
     """Whether a check has been asked often enough."""
     if not results:
         return False
+    if baseline.flaky and not item.own:
+        return results[-1].passed or len(results) >= _NEVER
     counts = baseline.passed or item.own
     settled = item.own and not preserve and baseline.outcome != "fail"
     if not counts or settled:
@@ -285,6 +289,7 @@ def _check_facts(case: Case, series: Series, generations: Mapping[str, int]) -> 
         lost=lost,
         detail=series.decisive.result.detail,
         baseline_detail=series.baseline.detail,
+        baseline_flaky=series.baseline.flaky,
     )
 
 

@@ -143,6 +143,16 @@ def _failing(facts: Facts) -> Judgement | None:
     return Judgement("failed", f"check {first.name!r} {how}{more}{said}", True, names)
 
 
+def _never_passing(facts: Facts) -> Judgement | None:
+    """Rule 7, of what is flaky on the baseline: if it never passes with the change, the change may have broken it."""
+    for check in facts.checks:
+        if check.baseline_flaky and not check.own and "pass" not in check.runs:
+            runs = len(check.runs)
+            reason = f"check {check.name!r} passes now and then on the baseline, with the change in none of {runs} runs"
+            return Judgement("unproven", reason, True, (check.name,))
+    return None
+
+
 def _alive(facts: Facts) -> Judgement | None:
     for fork in facts.forks:
         if not fork.alive:
@@ -220,6 +230,7 @@ _QUESTIONS: Final[tuple[Callable[[Facts], Judgement | None], ...]] = (
     _something_judges,
     _complete,
     _failing,
+    _never_passing,
     _alive,
     _records,
     _asked_with_key,
@@ -296,7 +307,7 @@ def _notes(facts: Facts) -> Iterable[str]:
         if check.flaky:
             yield f"check {check.name!r} is flaky on the same commit: {' '.join(check.runs)}"
         if not check.own and check.baseline != "pass":
-            how = "fails" if check.baseline == "fail" else "cannot run"
+            how = "is flaky" if check.baseline_flaky else "fails" if check.baseline == "fail" else "cannot run"
             yield f"check {check.name!r} cannot be judged: it {how} on the baseline too, which is the baseline's fault"
         if check.lost and _always_passes(check):
             yield f"check {check.name!r} did not ask the change on all of its ways: {lost_at(check.lost[0])}"

@@ -253,6 +253,21 @@ async def with_check(stage: Stage, run: str) -> Stage:
     return replace(stage, base=base, changed=changed)
 
 
+async def test_rule_7_what_is_flaky_on_the_baseline_does_not_excuse_a_change_that_breaks_it(
+    stage: Stage, tmp_path: Path
+) -> None:
+    count, asked = tmp_path / "count", tmp_path / "asked"
+    count.write_text("0")
+    # Every second run fails on the baseline, and every one with the change.
+    turns = f"n=$(cat {count}); echo $((n + 1)) > {count}; test $((n % 2)) = 1"
+    stage = await with_check(stage, f"{GREEN} && echo x >> {asked} && exit 1; {turns}")
+    verdict = await stage.judge(command(GREEN))
+    assert verdict.conclusion == "unproven", verdict.reason
+    assert "'old' passes now and then on the baseline, with the change in none of 5 runs" in verdict.reason
+    assert "does not pass" in (verdict.feedback or "")
+    assert asked.read_text().count("x") == 5
+
+
 async def test_rule_3_what_the_change_breaks_in_the_baseline_as_it_starts_is_not_the_baselines_fault(
     stage: Stage, tmp_path: Path
 ) -> None:

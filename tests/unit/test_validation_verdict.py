@@ -142,6 +142,14 @@ BREACHES: list[tuple[str, Facts, str, bool]] = [
     # rule 7
     ("not held", replace(GOOD, checks=(replace(OWN, runs=("pass",)), OTHER)), "failed", True),
     ("flaky", replace(GOOD, checks=(replace(OWN, runs=("pass", "fail", "pass")), OTHER)), "failed", True),
+    (
+        "flaky on the baseline and never green with the change",
+        replace(
+            GOOD, checks=(OWN, OTHER, replace(OTHER, baseline="unjudged", baseline_flaky=True, runs=("fail",) * 5))
+        ),
+        "unproven",
+        True,
+    ),
     ("flaky other", replace(GOOD, checks=(OWN, replace(OTHER, runs=("fail", "pass")))), "failed", True),
 ]
 
@@ -231,6 +239,13 @@ def test_flaky_that_held_is_verified_and_reported() -> None:
     assert "flaky" in judgement.notes[0]
 
 
+def test_what_is_flaky_on_the_baseline_and_passes_with_the_change_at_times_does_not_judge_it() -> None:
+    shaky = replace(OTHER, name="shaky", baseline="unjudged", baseline_flaky=True, runs=("fail", "pass"))
+    judgement = judge(replace(GOOD, checks=(OWN, OTHER, shaky)))
+    assert judgement.conclusion == "verified"
+    assert any("'shaky' cannot be judged: it is flaky on the baseline" in note for note in judgement.notes)
+
+
 outcomes = st.sampled_from(["pass", "fail", "unjudged"])
 names = st.sampled_from(["users", "pricing"])
 losses = st.lists(st.builds(Lost, names, names), max_size=1).map(tuple)
@@ -274,6 +289,7 @@ any_facts = st.builds(
             runs=some(st.sampled_from(["pass", "pass", "pass", "fail", "unjudged"]), 4),
             forks=st.lists(names, max_size=2, unique=True).map(lambda found: tuple(sorted(found))),
             lost=losses,
+            baseline_flaky=st.booleans(),
         ),
         max_size=3,
         unique_by=lambda check: check.name,
@@ -354,7 +370,8 @@ def rules_hold(facts: Facts) -> dict[str, bool]:
             last_pass(check, facts.repeat) or set(check.runs) == {"pass"}
             for check in others
             if check.baseline == "pass"
-        ),
+        )
+        and all("pass" in check.runs for check in others if check.baseline_flaky),
     }
 
 
