@@ -162,7 +162,7 @@ class Budget:
     @property
     def asks(self) -> bool:
         """Whether a call waits for more of the run's budget than this process may use."""
-        return self._allowed is not None and bool(self._short)
+        return self._allowed is not None and any(map(self.short, self._short))
 
     def shared(self, others: Spent, allowed: Caps | None) -> None:
         """Set what other processes of the same run have used, over all their tickets, and what `own` may come to (None:

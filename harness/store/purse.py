@@ -100,10 +100,11 @@ def _free(cap: float, taken: float) -> float:
 
 
 def _parts(free: Measures, needs: Needs, workers: int) -> dict[str, float]:
-    """What to hold of what is free."""
+    """What to hold of what is free. Calls in flight hold theirs, whatever there is: what others have used since
+    they took is counted twice until they take again, so that there may seem to be less."""
     idle = not (any(needs.busy.values()) or any(needs.waiting.values()))
     if idle or any(free[name] < needs.busy[name] + needs.one[name] for name in free):
-        return {name: left if left == math.inf else min(left, needs.busy[name]) for name, left in free.items()}
+        return {name: left if left == math.inf else needs.busy[name] for name, left in free.items()}
     return {name: min(left, _wanted(name, left, needs, workers)) for name, left in free.items()}
 
 

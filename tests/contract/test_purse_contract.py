@@ -153,3 +153,19 @@ async def test_who_is_alone_holds_all_and_who_comes_gets_what_is_left(open_one: 
     assert (await first.purse.take(caps, needs(0, 20))).mine == {**ENDLESS, CALLS: 12}
     await database.write(lambda session: die(session, first.claims.worker))
     assert (await second.purse.take(caps, needs(0, 2))).mine is None
+
+
+async def test_calls_in_flight_hold_theirs_though_what_others_have_used_is_counted_twice(open_one: Open) -> None:
+    database = await open_one()
+    ticket, *_ = await begun(database)
+    caps = {**ENDLESS, CALLS: 12.0}
+    first, second = Worker(database, Caps(calls=12), leads=True), Worker(database, Caps(calls=12))
+    await first.begin()
+    await second.begin()
+    assert (await first.purse.take(caps, needs(3))).mine == {**ENDLESS, CALLS: 4}
+    assert (await second.purse.take(caps, needs(0, 20))).mine == {**ENDLESS, CALLS: 8}
+    for _ in range(8):
+        second.journal.emit("model.call", ticket, {"input_tokens": 1, "output_tokens": 1, "cost_usd": 0.1})
+    # The second has not taken since: its eight calls are used, and held.
+    assert (await first.purse.take(caps, needs(4))).mine == {**ENDLESS, CALLS: 4}
+    assert (await second.purse.take(caps, needs(0, 20))).mine == {**ENDLESS, CALLS: 0}
