@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import threading
 from collections.abc import Awaitable
 from typing import Final
 
@@ -17,6 +18,8 @@ from tui.outside import INTERRUPTED
 SERVED: Final = "TEXTUAL_DRIVER"
 """The variable that is set where a browser is the screen's terminal."""
 _PARENT_PERIOD_S: Final = 1.0
+_WRITER: Final = "textual-output"
+"""The thread in which Textual writes to the terminal."""
 
 
 async def run_screen(feed: Feed | Awaitable[Feed], *, at: float | None = None, by: By | None = None) -> int:
@@ -27,6 +30,7 @@ async def run_screen(feed: Feed | Awaitable[Feed], *, at: float | None = None, b
     if app.console.color_system == "standard" and "TEXTUAL_THEME" not in os.environ:
         # Sixteen colours are better the terminal's own than the nearest ones to a theme's.
         app.theme = "ansi-dark"
+    threading.excepthook = _leave_if_it_cannot_be_drawn
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, lambda: app.exit(return_code=INTERRUPTED))
@@ -40,6 +44,13 @@ async def run_screen(feed: Feed | Awaitable[Feed], *, at: float | None = None, b
     if app.no_feed is not None:
         raise app.no_feed
     return app.return_code or 0
+
+
+def _leave_if_it_cannot_be_drawn(wrong: threading.ExceptHookArgs) -> None:
+    """Leave at once where the terminal is gone: nobody writes any more, and the screen would wait for that for ever."""
+    if wrong.thread is not None and wrong.thread.name == _WRITER:
+        os._exit(INTERRUPTED)
+    threading.__excepthook__(wrong)
 
 
 def _leave_with(parent: int, app: SpurlineApp) -> None:

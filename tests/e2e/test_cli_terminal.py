@@ -101,7 +101,8 @@ def test_a_narrow_terminal_breaks_nothing(script: Path, root: Path, columns: int
 
 
 def test_a_baseline_that_comes_up_is_a_list_of_its_services(script: Path, make_repo: MakeRepo) -> None:
-    command = 'command: ["python3", "-m", "http.server", "${port}"]'
+    # Not before the list was drawn once.
+    command = 'command: [sh, -c, "sleep 1; exec python3 -m http.server ${port}"]'
     services = f"{{web: {{{command}}}, api: {{{command}}}}}"
     root = make_repo({"spurline.yaml": f"project: t\nbaseline:\n  entry: web\n  services: {services}\n"})
     code, text = on_terminal(script, "baseline", "up", cwd=root, columns=100, env={})

@@ -147,7 +147,7 @@ def test_it_is_offered(terminal: Terminal) -> None:
     terminal.until("in another terminal shows it on a screen", "1 verified", "code=0")
     for silent in ("CI=true", "TERM=dumb"):
         terminal.keys("clear", "Enter")
-        terminal.until("#", without="verified")
+        terminal.until(without="verified")
         terminal.keys(f"{silent} spurline run --tui; echo ended=$?", "Enter")
         assert "spurline tui" not in terminal.until("1 verified", "ended=0")
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
 import sqlite3
 import subprocess
+import termios
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Spurline
-from tests.e2e.tmux import Terminal, opened_terminal
+from tests.e2e.conftest import Spurline, environment
+from tests.e2e.tmux import PATIENCE_S, Terminal, opened_terminal
 from tests.e2e.worker import RUN, SETTINGS, at_work
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
@@ -74,6 +76,29 @@ def test_terminated_it_leaves_the_terminal_as_it_was(terminal: Terminal, worker:
     terminal.until("code=130", without="! points")
     terminal.keys("echo typed", "Enter")
     terminal.until("\ntyped\n")
+
+
+def test_a_terminal_that_goes_away_without_a_signal_takes_the_screen_along(
+    script: Path, root: Path, worker: subprocess.Popen[str]
+) -> None:
+    terminal, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (24, 100))
+    screen = subprocess.Popen(
+        [script, "tui"],
+        cwd=root,
+        env={**environment(), "TERM": "xterm-256color"},
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        start_new_session=True,
+    )
+    os.close(its_end)
+    drawn = b""
+    while b"points" not in drawn:
+        drawn += os.read(terminal, 65536)
+    os.close(terminal)
+    assert screen.wait(timeout=PATIENCE_S) == 130
+    assert worker.poll() is None
 
 
 def test_suspended_it_gives_the_terminal_back_and_goes_on(terminal: Terminal, worker: subprocess.Popen[str]) -> None:

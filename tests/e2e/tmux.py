@@ -61,7 +61,8 @@ def opened_terminal(folder: Path, script: Path, env: Mapping[str, str] | None = 
     given |= env or {}
     size = ("-x", "100", "-y", "24")
     argv = ["tmux", "-L", found.server, "-f", os.devnull, "new-session", "-d", "-s", "screen", *size]
-    subprocess.run([*argv, "-c", str(folder), "sh"], check=True, env=given)
+    # A command in words is run by no shell of the user's.
+    subprocess.run([*argv, "-c", str(folder), "env", "sh"], check=True, env=given)
     try:
         yield found
     finally:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -222,7 +223,8 @@ async def test_pages_and_ways_out_fail_each_in_a_line_of_its_own() -> None:
 
 async def test_what_was_read_and_cannot_be_drawn_is_said_in_its_place() -> None:
     feed = broken()
-    known = detailed("failed-00")
+    # A copy: other tests have parts of it too.
+    known = deepcopy(detailed("failed-00"))
     assert known.verdict is not None
     object.__setattr__(known.verdict.checks[1], "baseline_detail", None)
     object.__setattr__(known.verdict.checks[1].seen.exchanges[0], "response", 7)
