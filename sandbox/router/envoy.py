@@ -74,13 +74,15 @@ class Envoy:
 
     async def stop(self) -> None:
         """Kill the process group and wait for it. Nothing of Envoy's is worth a slow goodbye."""
-        process = self._process
+        # Another one may be started while the end of this one is waited for.
+        process, reader = self._process, self._reader
         if process is not None:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             await asyncio.to_thread(process.wait)
-        if self._reader is not None:
-            await self._reader
+        if reader is not None:
+            await reader
+        if self._reader is reader:
             self._reader = None
 
     def _spawn(self) -> int:

@@ -67,6 +67,7 @@ class Router:
         self._live = -1
         self._listeners_version = 0
         self._losses = 0
+        self._closed = False
         self._changing = asyncio.Lock()
         self._growing = asyncio.Lock()
         self._reading = asyncio.Lock()
@@ -88,39 +89,39 @@ class Router:
                 self._plain |= {port: service for (_, service), port in self._ports.items()}
                 self._slots.add(self._slots.block(ports[len(self._pairs) :]))
                 self._write_listeners()
-                self._write_table()
-                await self._run()
+                self._live = await self._run()
                 self._slots.open()
         except BaseException:
             await self.aclose()
             raise
-        self._live = self._wanted
         self._sweeper = asyncio.create_task(self._sweep(), name="router's records")
 
     async def revive(self) -> bool:
-        """Restart a dead Envoy on the same ports with the same table; whether it had died."""
+        """Restart a dead Envoy on the same ports with the same table; whether it had died. After `aclose` it stays
+        dead."""
         async with self._changing, self._growing:
-            if self.alive:
+            if self.alive or self._closed:
                 return False
             await self._read()
             self._records.gap()
             # A new Envoy counts from nought; what the old one had lost stays lost.
             self._records.dropped += self._losses
             self._losses = 0
-            wanted = self._wanted
             with again(chain(self._ports.values(), self._ingress_ports())):
-                self._write_table()
-                await self._run()
-            self._live = wanted
+                self._live = await self._run()
             return True
 
     async def aclose(self) -> None:
         """Kill Envoy and remove its sockets. The folder stays for whoever owns it."""
+        self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
             self._sweeper = None
+        # Whoever waits for Envoy gives up now; whoever is about to start it has done so when he lets go.
         await self._envoy.stop()
+        async with self._changing:
+            await self._envoy.stop()
         if self._control is not None:
             await self._control.aclose()
             self._control = None
@@ -290,13 +291,17 @@ class Router:
         self._routes = self._layout.routes
         replace(self._paths.bootstrap, self._layout.bootstrap())
 
-    async def _run(self) -> None:
-        """Start Envoy and wait until all listeners are bound and the worker has the table."""
+    async def _run(self) -> int:
+        """Start Envoy on the table and wait until all listeners are bound and the worker has it; its version, which a
+        table that somebody wants meanwhile has not."""
         assert self._sockets is not None
+        written = self._wanted
+        self._write_table()
         self._sockets.clear()
         await self._envoy.start()
         await self._until_bound(START_TIMEOUT_S)
-        await self._until_live(str(self._wanted))
+        await self._until_live(str(written))
+        return written
 
     async def _grow(self) -> None:
         ensure_files(len(self._pairs) + len(self._ingress_ports()) + self._slots.ports_needed)
@@ -346,7 +351,7 @@ class Router:
             await asyncio.sleep(_POLL_S)
 
     def _check(self, deadline: float, complaint: str) -> None:
-        if self.alive and time.monotonic() < deadline:
+        if self.alive and not self._closed and time.monotonic() < deadline:
             return
         ended = complaint if self.alive else "ended"
         lines = "\n".join(self._envoy.tail())

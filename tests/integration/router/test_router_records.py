@@ -257,6 +257,35 @@ async def test_a_dead_router_says_so_when_the_table_changes(world: World) -> Non
         await world.router.apply([])
 
 
+async def test_a_table_that_comes_while_the_router_is_revived_is_live_after_it(world: World) -> None:
+    before = world.router.pid
+    os.kill(before, signal.SIGKILL)
+    psutil.Process(before).wait()
+    reviving = asyncio.create_task(world.router.revive())
+    while not world.router.alive:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
+    os.kill(world.router.pid, signal.SIGSTOP)
+    applying = asyncio.create_task(world.router.apply([KeyRoutes("box", key := new_key())]))
+    await asyncio.sleep(0)
+    os.kill(world.router.pid, signal.SIGCONT)
+    assert await reviving
+    await applying
+    answer = await world.client.get(world.url("users"), headers={"x-spurline-key": key})
+    assert answer.json()["name"] == "users"
+
+
+async def test_closed_while_it_is_revived_the_router_stays_dead(world: World) -> None:
+    os.kill(world.router.pid, signal.SIGKILL)
+    psutil.Process(world.router.pid).wait()
+    reviving = asyncio.create_task(world.router.revive())
+    await asyncio.sleep(0)
+    await world.router.aclose()
+    await asyncio.wait([reviving])
+    assert reviving.exception() is not None
+    assert not world.router.alive
+    assert not await world.router.revive()
+
+
 async def test_nothing_is_left_after_closing(world: World, tmp_path: Path) -> None:
     pid = world.router.pid
     await world.router.aclose()
