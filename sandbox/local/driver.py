@@ -210,7 +210,7 @@ class LocalDriver:
         baseline, sandboxes = self._up
         if baseline.lease_ends is not None and baseline.lease_ends <= self._clock():
             if not dry_run:
-                await self._down("the baseline's lease ended")
+                await self._down("the baseline's lease ended", only=baseline)
             return ("baseline",)
         return await sandboxes.reap(dry_run=dry_run)
 
@@ -243,9 +243,10 @@ class LocalDriver:
             starts=self._starts,
         )
 
-    async def _down(self, reason: str) -> None:
+    async def _down(self, reason: str, *, only: LocalBaseline | None = None) -> None:
+        """Take down what is up; `only` this baseline, where another one may have come up meanwhile."""
         async with self._life:
-            if self._up is not None:
+            if self._up is not None and only in (None, self._up[0]):
                 (baseline, sandboxes), self._up = self._up, None
                 await unsplit(self._take_down(baseline, sandboxes, reason))
 

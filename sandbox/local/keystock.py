@@ -36,6 +36,7 @@ class KeyStock:
         self._routes = routes
         self._ready: list[Place] = []
         self._filling: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def take(self) -> Place:
         """A key of one's own: from the stock, or, where it is empty, made now. SandboxError if it cannot be made."""
@@ -44,11 +45,12 @@ class KeyStock:
         return place
 
     def fill(self, after_s: float = 0.0) -> None:
-        """Make up the stock in the background, unless that is under way."""
-        if self._filling is None:
+        """Make up the stock in the background, unless that is under way, or the stock is closed."""
+        if self._filling is None and not self._closed:
             self._filling = asyncio.create_task(self._fill(after_s), name="keys in stock")
 
     async def aclose(self) -> None:
+        self._closed = True
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait([self._filling])

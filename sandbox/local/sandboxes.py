@@ -49,6 +49,8 @@ class Sandboxes:
         self._boxes: dict[str, Box] = {}
         self._ending: dict[str, set[asyncio.Task[None]]] = {}
         self._ended = ended
+        self._over: str | None = None
+        """Why there are none any more, once the baseline goes."""
         self._stock = KeyStock(baseline.routes)
         self._stock.fill()
 
@@ -72,6 +74,9 @@ class Sandboxes:
     async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source]) -> Sandbox:
         """A sandbox that forks `sources`; when this returns its key is live and all are ready. If it raises, it is
         gone."""
+        if self._over is not None:
+            # Whoever asks may have asked while the baseline was up.
+            raise gone(name, self._over)
         if not _NAME.fullmatch(name):
             raise SandboxError(f"{name!r} cannot name a sandbox", hint="use 1 to 128 letters, digits, '.', '_' or '-'")
         if name in self._boxes and self._boxes[name].lease_ends <= self._clock():
@@ -136,7 +141,8 @@ class Sandboxes:
         return tuple(box.name for box in due)
 
     async def end_all(self, reason: str) -> None:
-        """End every sandbox; no new one may be created meanwhile, nor after."""
+        """End every sandbox; no new one is created meanwhile, nor after."""
+        self._over = reason
         await self._stock.aclose()
         await asyncio.gather(*(self.end(box, reason) for box in tuple(self._boxes.values())))
         for endings in tuple(self._ending.values()):

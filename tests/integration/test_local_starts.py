@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -358,6 +361,69 @@ async def test_what_is_built_and_what_runs_elsewhere_are_told_apart(sample: Samp
             assert seen["b"][:2] == ["building", "starting"]
             assert seen["out"] == ["awaited", "ready"]
             assert await driver.starts() == ()
+
+
+async def test_a_sandbox_asked_for_before_the_baseline_went_down_is_not_started_after_it(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, asked, go = tmp_path / "bin" / "git", tmp_path / "asked", tmp_path / "go"
+    async with upped(sample, tmp_path / "state", system_of()) as driver:
+        slow.parent.mkdir()
+        slow.write_text(
+            f'#!/bin/sh\n: >"{asked}"\nwhile [ ! -e "{go}" ]; do sleep 0.02; done\nexec {shutil.which("git")} "$@"\n'
+        )
+        slow.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+        creating = asyncio.create_task(driver.create("late", ttl_s=60, sources={"b": Source(commit="HEAD")}))
+        while not asked.exists():  # noqa: ASYNC110 - the other one is another process
+            await asyncio.sleep(0.02)
+        down = asyncio.create_task(driver.down())
+        while await driver.baseline() is not None:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        go.touch()
+        await down
+        with pytest.raises(SandboxGone, match="'late' is gone: the baseline was taken down"):
+            await creating
+        assert checkouts(tmp_path) == []
+
+
+async def test_no_key_is_made_for_a_baseline_that_went_down(sample: Sample, tmp_path: Path) -> None:
+    async with upped(sample, tmp_path / "state", system_of()) as driver:
+        assert driver._up is not None
+        envoy = psutil.Process(driver._up[0].routes.router.pid)
+        envoy.suspend()
+        # More than there are keys in stock, so that one of them waits for its key.
+        creating = [asyncio.create_task(driver.create(f"x{number}", ttl_s=60)) for number in range(6)]
+        await asyncio.sleep(0)
+        down = asyncio.create_task(driver.down())
+        while await driver.baseline() is not None:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        envoy.resume()
+        await asyncio.gather(down, *creating, return_exceptions=True)
+        assert isinstance(creating[-1].exception(), SandboxGone)
+        assert "keys in stock" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_a_lease_that_ended_takes_no_later_baseline_along(sample: Sample, tmp_path: Path) -> None:
+    now = 1000.0
+    async with LocalDriver(sample.repo, tmp_path / "state", clock=lambda: now) as driver:
+        baseline = await driver.up(system_of(), sample.base, lease_s=100)
+        service = psutil.Process(baseline.services["b"].pid)
+        service.suspend()
+        holding = asyncio.create_task(driver.up(system_of(), sample.base, lease_s=1))
+        await asyncio.sleep(0)
+        now = 1100.0
+        waiting = [
+            asyncio.create_task(work)
+            for work in (driver.reap(), driver.up(system_of(), sample.base, lease_s=100), driver.reap())
+        ]
+        await asyncio.sleep(0)
+        assert not holding.done()
+        service.resume()
+        await asyncio.gather(holding, *waiting)
+        later = await driver.baseline()
+        assert later is not None
+        assert later.lease_ends == 1200
 
 
 async def test_leases_follow_the_drivers_clock(sample: Sample, tmp_path: Path) -> None:
