@@ -6,15 +6,16 @@ With SQLite the file is apart from the store, since it is rewritten at every ste
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import aiosqlite
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.checkpoint.sqlite import SqliteSaver
 
 from harness.store.backend import Backend, postgres_at
 from harness.store.outage import Outage
@@ -77,29 +78,45 @@ class _Asked(BaseCheckpointSaver[str]):
         self.fence(config["configurable"]["thread_id"])
         return await self.asked(partial(super().aput, config, *given, **named))
 
-    async def aput_writes(self, config: Any, *given: Any, **named: Any) -> None:
-        self.fence(config["configurable"]["thread_id"])
-        await self.asked(partial(super().aput_writes, config, *given, **named))
+    async def aput_writes(self, *given: Any, **named: Any) -> None:
+        """Nothing. They are for steps of several nodes; ours have one, and its checkpoint follows at once."""
 
 
-class _FileSaver(_Asked, AsyncSqliteSaver):
+class _InThread(SqliteSaver):
+    """Asked in one thread: the saver that LangGraph has for asyncio goes there and back four times for a question."""
+
+    def __init__(self, connection: sqlite3.Connection, thread: Executor) -> None:
+        super().__init__(connection)
+        self._thread = thread
+
+    async def there(self, question: Callable[..., Answer], *given: Any, **named: Any) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(question, *given, **named))
+
+    async def aget_tuple(self, *given: Any, **named: Any) -> Any:
+        return await self.there(self.get_tuple, *given, **named)
+
+    async def aput(self, *given: Any, **named: Any) -> Any:
+        return await self.there(self.put, *given, **named)
+
+
+class _FileSaver(_Asked, _InThread):
     """Over a SQLite file."""
 
 
 @asynccontextmanager
 async def _in_file(backend: Sqlite) -> AsyncIterator[_Asked]:
     backend.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    async with aiosqlite.connect(backend.path) as connection:
-        saver = _FileSaver(connection)
+    opened = sqlite3.connect(backend.path, timeout=backend.busy_s, check_same_thread=False)
+    with closing(opened) as connection, ThreadPoolExecutor(1, "positions") as thread:
+        saver = _FileSaver(connection, thread)
         saver.backend, saver.outage = backend, Outage()
 
-        async def prepare() -> None:
-            # The saver sets no time-out for locks and syncs at every commit; a lost step only costs its repetition.
-            await connection.execute("PRAGMA busy_timeout = 30000")
-            await connection.execute("PRAGMA synchronous = NORMAL")
-            await saver.setup()
+        def prepare() -> None:
+            # The saver syncs at every commit; a lost step only costs its repetition.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            saver.setup()
 
-        await saver.asked(prepare)
+        await saver.asked(partial(saver.there, prepare))
         yield saver
 
 
