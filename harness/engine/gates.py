@@ -20,7 +20,8 @@ Standing = Callable[[str], AbstractContextManager[None]]
 """Lets the time of a ticket stand still."""
 
 AGED_S: Final = 20.0
-_WORTH_TELLING_S: Final = 0.05
+WORTH_TELLING_S: Final = 0.05
+"""Of shorter waits nothing is said."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +96,7 @@ class Gate:
                 self._let_in()
             raise
         took_s = self._clock() - waiter.since
-        if took_s >= _WORTH_TELLING_S:
+        if took_s >= WORTH_TELLING_S:
             self._waited(ticket, self.name, took_s)
 
     def _let_in(self) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from harness.agents.meter import Allowance, CallFailed, ModelCall, Slot, Wanted
 from harness.engine.bucket import Bucket, Mark
 from harness.engine.budget import Budget
-from harness.engine.gates import Standing
+from harness.engine.gates import WORTH_TELLING_S, Standing
 from harness.engine.pace import Pace, Window
 
 AGING_S: Final = 30.0
@@ -87,7 +87,7 @@ class ModelLimits:
         standing: Standing = lambda ticket: nullcontext(),
     ) -> None:
         """`priority`: smaller is sooner, 1 is worth AGING_S of waiting. `before_call` is asked before each try, while
-        nothing is held; what it raises reaches the caller as it is. `waited` hears how long each try waited, which is
+        nothing is held; what it raises reaches the caller as it is. `waited` hears how long a try waited, which is
         `standing` time of its ticket, as is what lies between two tries."""
         self._budget, self._priority, self._before_call, self._waited = budget, priority, before_call, waited
         self._standing = standing
@@ -203,7 +203,8 @@ class ModelLimits:
                 # The turn came in the moment in which nobody wanted it any more.
                 self._ended(waiting.granted.result(), None)
             raise
-        self._waited(ticket, call.began - now)
+        if (took_s := call.began - now) >= WORTH_TELLING_S:
+            self._waited(ticket, took_s)
         return call
 
     async def _granted(self, waiting: _Waiting) -> _InFlight:
