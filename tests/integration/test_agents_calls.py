@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -130,6 +131,24 @@ async def test_an_answer_that_broke_off_is_charged_too(
     await call(base_url, meter)
     assert [charged.stop_reason for _, charged in meter.calls] == ["broken", "end_turn"]
     assert meter.calls[0][1].cost_usd > 0
+
+
+async def test_an_error_in_the_stream_is_what_its_type_says(meter: WatchedMeter) -> None:
+    said = {"type": "error", "error": {"type": "overloaded_error", "message": "come again"}}
+    stream = f"event: ping\ndata: {{}}\n\nevent: error\ndata: {json.dumps(said)}\n\n"
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(stream)}\r\n\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write((head + stream).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        with pytest.raises(ModelError, match="the last one: come again"):
+            await call(f"http://{host}:{port}", meter)
+    assert meter.troubles == ["overloaded"] * 4
 
 
 async def test_the_wall_limit_ends_a_call_that_keeps_talking(base_url: str, meter: WatchedMeter) -> None:

@@ -1,16 +1,15 @@
 """One answer of the model, put together from the events of its stream.
 
-The SDK's own reader builds three values an event, and parses a tool's whole input so far for every piece of it; with a
-hundred agents talking at once that was most of a core. Here pieces are kept, and put together when their block ends.
+The SDK makes values of each event, and parses a tool's whole input so far for every piece of it; with a hundred agents
+talking at once that was most of a core. Here pieces are kept, and put together when their block ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from anthropic.types import Message, RawContentBlockDeltaEvent, RawMessageDeltaEvent, RawMessageStreamEvent, Usage
 from pydantic_core import from_json
 
 from harness.agents.conversation import Block
@@ -24,44 +23,56 @@ class Answer:
     """What has come of an answer so far."""
 
     def __init__(self) -> None:
-        self.message: Message | None = None
-        """As it began: its model and what it cost until now are true, its content is not. None before it begins."""
+        self.model: str | None = None
+        """Which one answers, "" where it does not say; None before it begins."""
+        self.usage = dict.fromkeys(_USAGE, 0)
+        """What it cost until now, by the API's names: gateways leave some out."""
         self.stop_reason: str | None = None
         """Why it ended; None while it goes on."""
         self._blocks: list[Block] = []
         self._pieces: list[list[str]] = []
 
-    def take(self, event: RawMessageStreamEvent) -> None:
-        """The next event. ValueError where it cannot come next, or has not the shape of one: nobody has checked it."""
+    def take(self, event: Mapping[str, Any]) -> None:
+        """The next event, as it was sent. ValueError where it cannot come next, or has not the shape of one: nobody has
+        checked it."""
         with _shapes():
             self._take(event)
 
-    def _take(self, event: RawMessageStreamEvent) -> None:
-        if event.type == "message_start":
-            self.message = _begun(event.message)
-        elif self.message is None:
-            raise ValueError(f"{event.type} before the message has begun")
-        elif event.type == "content_block_start":
-            self._blocks.append(event.content_block.to_dict(mode="json", warnings=False))
+    def _take(self, event: Mapping[str, Any]) -> None:
+        kind = event["type"]
+        if kind == "message_start":
+            message = _object(event["message"])
+            model = message.get("model")
+            self.model = model if isinstance(model, str) else ""
+            self._count(message.get("usage"))
+        elif self.model is None:
+            raise ValueError(f"{kind} before the message has begun")
+        elif kind == "content_block_start":
+            self._blocks.append(dict(_object(event["content_block"])))
             self._pieces.append([])
-        elif event.type == "content_block_delta":
-            self._add(event)
-        elif event.type == "message_delta":
-            _renew(self.message.usage, event)
-            stop_reason = event.delta.stop_reason
+        elif kind == "content_block_delta":
+            self._add(event["index"], event["delta"])
+        elif kind == "message_delta":
+            self._count(event.get("usage"))
+            stop_reason = event["delta"].get("stop_reason")
             self.stop_reason = None if stop_reason is None else _text(stop_reason)
 
-    def _add(self, event: RawContentBlockDeltaEvent) -> None:
-        delta = event.delta
-        if not 0 <= event.index < len(self._blocks):
+    def _count(self, usage: object) -> None:
+        """Counts are totals; what is not said stays as it was."""
+        if isinstance(usage, dict):
+            counts = ((name, usage.get(name)) for name in _USAGE)
+            self.usage |= {name: count for name, count in counts if isinstance(count, int) and count >= 0}
+
+    def _add(self, index: int, delta: Mapping[str, Any]) -> None:
+        if not 0 <= index < len(self._blocks):
             raise ValueError("a piece of a block that has not begun")
-        if (field := _JOINED.get(delta.type)) is not None:
-            self._pieces[event.index].append(_text(getattr(delta, field)))
-        elif delta.type == "signature_delta":
-            self._blocks[event.index]["signature"] = delta.signature
-        elif delta.type == "citations_delta":
-            block = self._blocks[event.index]
-            block["citations"] = [*(block.get("citations") or []), delta.citation.to_dict(mode="json", warnings=False)]
+        if (field := _JOINED.get(delta["type"])) is not None:
+            self._pieces[index].append(_text(delta[field]))
+        elif delta["type"] == "signature_delta":
+            self._blocks[index]["signature"] = delta["signature"]
+        elif delta["type"] == "citations_delta":
+            block = self._blocks[index]
+            block["citations"] = [*(block.get("citations") or []), delta["citation"]]
 
     def content(self) -> list[Block]:
         """Its blocks as they are to be sent back. ValueError where a tool's input is no JSON object, or a block has not
@@ -81,32 +92,6 @@ def _shapes() -> Iterator[None]:
         raise ValueError(f"an event of another shape: {error}") from error
 
 
-def _begun(message: object) -> Message:
-    """The message with counts that can be added up: gateways leave some out. ValueError where it is none."""
-    if not isinstance(message, Message):
-        raise ValueError("a message_start without a message")
-    model: object = message.model
-    usage: object = message.usage
-    message.model = model if isinstance(model, str) else ""
-    message.usage = usage if isinstance(usage, Usage) else Usage(input_tokens=0, output_tokens=0)
-    for name in _USAGE:
-        count = getattr(message.usage, name)
-        if _count(count) is None and (count is not None or name in ("input_tokens", "output_tokens")):
-            setattr(message.usage, name, 0)
-    return message
-
-
-def _renew(usage: Usage, event: RawMessageDeltaEvent) -> None:
-    """Counts of a message_delta are totals; what it does not say stays as the beginning said it."""
-    for name in _USAGE:
-        if (count := _count(getattr(event.usage, name, None))) is not None:
-            setattr(usage, name, count)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
-
-
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} where text belongs")
@@ -115,7 +100,7 @@ def _text(value: object) -> str:
 
 def _object(made: object) -> dict[str, Any]:
     if not isinstance(made, dict):
-        raise TypeError("a tool's input that is no object")
+        raise TypeError(f"{type(made).__name__} where an object belongs")
     return made
 
 

@@ -152,7 +152,7 @@ class ModelClient:
                 async with asyncio.timeout(self._limits.wall_s):
                     content, stop_reason = await self._stream(request, slot, answer)
             except BaseException as error:
-                if answer.message is not None:
+                if answer.model is not None:
                     charge(BROKEN)
                 explained = self._explained(error, slot)
                 if explained is error:
@@ -175,8 +175,11 @@ class ModelClient:
         )
         async with await sent as stream:
             slot.told(allowances_in(stream.response.headers))
-            async for event in stream:
-                answer.take(event)
+            async for event in stream.raw_events(stream.response):
+                if event.event == "error":
+                    raise anthropic.APIStatusError(event.data, response=stream.response, body=event.json())
+                if event.event not in (None, "ping") and event.data:
+                    answer.take(event.json())
         if answer.stop_reason is None:
             raise CallFailed("garbled", "the answer ended before its end")
         return answer.content(), answer.stop_reason
@@ -197,17 +200,16 @@ class ModelClient:
 
 
 def _charged(answer: Answer, stop_reason: str, seconds: float) -> ModelCall:
-    assert answer.message is not None
-    model, usage = answer.message.model, answer.message.usage
+    assert answer.model is not None
     tokens = {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cache_read_input_tokens or 0,
-        "cache_write_tokens": usage.cache_creation_input_tokens or 0,
+        "input_tokens": answer.usage["input_tokens"],
+        "output_tokens": answer.usage["output_tokens"],
+        "cache_read_tokens": answer.usage["cache_read_input_tokens"],
+        "cache_write_tokens": answer.usage["cache_creation_input_tokens"],
     }
-    price = price_usd(model, **tokens)
+    price = price_usd(answer.model, **tokens)
     return ModelCall(
-        model=model,
+        model=answer.model,
         **tokens,
         cost_usd=price or 0.0,
         seconds=seconds,
