@@ -28,6 +28,7 @@ OTHER_VERSIONS_MAY: Final = frozenset({"down"})
 T = TypeVar("T")
 
 
+@cache  # a later one may be installed under a keeper that goes on with what it has
 def version() -> str:
     """The version of Spurline that this process runs."""
     try:

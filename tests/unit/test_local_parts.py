@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,12 @@ VALUES = [
 @pytest.mark.parametrize(("call", "value"), VALUES, ids=lambda value: getattr(value, "method", ""))
 def test_values_cross_the_wire_unchanged(call: wire.Call[object], value: object) -> None:
     assert wire.read_result(call, wire.write_result(call, value)) == value
+
+
+def test_a_process_stays_what_it_is_when_another_version_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = wire.version()
+    monkeypatch.setattr(metadata, "version", lambda name: "99.0")
+    assert wire.version() == ours
 
 
 def test_arguments_cross_the_wire_unchanged() -> None:
