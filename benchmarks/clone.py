@@ -1,4 +1,7 @@
-"""A sandbox of one service against a second copy of the whole baseline: memory and time.
+"""A sandbox of one service against a second copy of the whole baseline: memory, and time by wall and processors.
+
+By the wall the copy gains from each processor, since its services all start at once, and the sandbox's one service from
+one alone: with two, a service like the others takes 2/N of the copy's time. Processor time says what each costs.
 
 The copy is as cheap as a copy can be: its tree is there already, its services call each other directly, and it needs no
 router. The sandbox pays for all that it makes grow: its fork's processes, and what the router and the keeper hold more
@@ -43,6 +46,16 @@ def memory(pids: Iterable[int]) -> dict[str, float]:
     return {"uss": sum(f.uss for f in full) / 2**20, "pss": sum(getattr(f, "pss", f.uss) for f in full) / 2**20}
 
 
+def processor_s(pids: Iterable[int]) -> float:
+    """Processor time that the processes, all below them and those of theirs that ended have taken, in seconds."""
+    times = []
+    for process in map(psutil.Process, pids):
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times.append(each.cpu_times())
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+
+
 async def clone(copy: Shop, tree: Path) -> dict[str, float]:
     """Start every service once more, all at once; seconds until all are ready, and their memory."""
     services = copy.project.system().services
@@ -52,12 +65,13 @@ async def clone(copy: Shop, tree: Path) -> dict[str, float]:
         started = [stack.enter_context(bare(each, tree, ports[name], ports)) for name, each in services.items()]
         await asyncio.gather(*(until_ready(each, ports[name]) for name, each in services.items()))
         seconds = time.perf_counter() - began
-        return {"seconds": seconds, **memory(process.pid for process in started)}
+        pids = [process.pid for process in started]
+        return {"seconds": seconds, "processor_s": processor_s(pids), **memory(pids)}
 
 
 async def sandboxes(driver: Driver, copy: Shop, keeper: int, label: str) -> dict[str, float]:
     """A batch of sandboxes one after another: seconds for one, and by how much one makes everything grow."""
-    before = memory([keeper])
+    before, before_s = memory([keeper]), processor_s([keeper])
     seconds, names = [], [f"{label}-{number}" for number in range(BATCH)]
     for number, name in enumerate(names):
         commit = copy.change(SERVICE, hash((label, number)))
@@ -65,16 +79,17 @@ async def sandboxes(driver: Driver, copy: Shop, keeper: int, label: str) -> dict
         began = time.perf_counter()
         await driver.create(name, ttl_s=600, sources={SERVICE: Source(commit=commit)})
         seconds.append(time.perf_counter() - began)
+    spent_s = (processor_s([keeper]) - before_s) / BATCH
     grown = {kind: (after - before[kind]) / BATCH for kind, after in memory([keeper]).items()}
     await asyncio.gather(*map(driver.delete, names))
-    return {"seconds": statistics.median(seconds), **grown}
+    return {"seconds": statistics.median(seconds), "processor_s": spent_s, **grown}
 
 
 def summary(clones: list[dict[str, float]], boxes: list[dict[str, float]], services: int) -> dict[str, Any]:
     limit = 1 / services * (1 + EXTRA)
     ratios = {
         kind: statistics.median(box[kind] for box in boxes) / statistics.median(one[kind] for one in clones)
-        for kind in ("seconds", "uss", "pss")
+        for kind in ("seconds", "processor_s", "uss", "pss")
     }
     return {
         "services": services,
