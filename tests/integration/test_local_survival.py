@@ -154,7 +154,8 @@ async def test_keeper_and_watchdog_killed_the_next_driver_cleans_up(
     assert list((state / "checkouts").iterdir())
     before = {process.pid for process in below(state)}
     named = leftovers(state)
-    assert sum("process" in what for what in named) >= 5
+    # Three services and the router; the fork's cage may have ended with its parent.
+    assert sum("process" in what for what in named) >= 4
     assert str(state / "checkouts") in named
     assert {process.pid for process in below(state)} == before
     assert list((state / "checkouts").iterdir())

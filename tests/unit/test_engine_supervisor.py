@@ -123,14 +123,14 @@ async def test_waiting_for_a_turn_is_no_work_on_a_ticket(database: Database) -> 
 
     async def slowly(of: str, name: str) -> None:
         if name == "prepare":
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)
 
     floor.world.before.append(slowly)
     # A few worktrees are made at once, and the last one waits for longer than a ticket may be worked on.
-    endings = await floor.work(agents=40, ticket_s=4)
+    endings = await floor.work(agents=40, ticket_s=10)
     await floor.check(endings)
     assert {ending.state for ending in endings.values()} == {"verified"}
-    assert all(row.worked_s < 4 for row in (await floor.rows()).values())
+    assert all(row.worked_s < 10 for row in (await floor.rows()).values())
 
 
 @pytest.mark.parametrize("at", ["prepare", "generate", "instantiate", "validate"])

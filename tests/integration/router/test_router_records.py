@@ -16,6 +16,7 @@ import pytest
 
 from sandbox.keys import new_key
 from sandbox.router import KeyRoutes, Router
+from sandbox.router import captures as captures_module
 from sandbox.router import records as records_module
 from sandbox.router import router as router_module
 from sandbox.router.captures import SWEEP_LIMIT
@@ -164,7 +165,11 @@ async def test_of_a_sandbox_with_forks_only_what_fails_is_captured_whoever_asks_
     assert (len(window.hops), window.fine, window.exchanges) == (2, (), ())
 
 
-async def test_a_flood_of_what_goes_well_is_captured_in_part_and_leaves_no_files(world: World, tmp_path: Path) -> None:
+async def test_a_flood_of_what_goes_well_is_captured_in_part_and_leaves_no_files(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slowly the flood comes: it is more than is read at a time.
+    monkeypatch.setattr(captures_module, "SWEEP_LIMIT", 1)
     box = await world.sandbox({})
     since = await world.router.cursor()
     await burst(world, 600, key=box.key)
