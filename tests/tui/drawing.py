@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.color import Color
 from rich.style import Style
 
+from tests.tui.screens import strips
 from tui.app import SpurlineApp
 
 _WIDTH: Final = 8
@@ -21,7 +22,7 @@ def drawing(app: SpurlineApp) -> str:
     """What is seen, with its colours."""
     ground, ink = app.current_theme.background or "#121212", app.current_theme.foreground or "#e0e0e0"
     grounds, texts = [], []
-    for y, strip in enumerate(app.screen._compositor.render_strips()):
+    for y, strip in enumerate(strips(app)):
         x = 0
         for look, some in groupby(strip, key=lambda segment: segment.style or Style()):
             text = "".join(segment.text for segment in some)

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from tests.tui.memory_feed import MemoryFeed
 from tui.agents import AgentList
@@ -18,8 +20,19 @@ PATIENCE_S = 20.0
 
 def seen(app: SpurlineApp) -> str:
     """The text on the screen, line by line, without what is empty at their ends."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text.rstrip() for strip in strips)
+    return "\n".join(strip.text.rstrip() for strip in strips(app))
+
+
+def strips(app: SpurlineApp) -> list[Strip]:
+    """The lines of the screen, with their looks. Who looks at a dialog before it was painted has it drawn, and it keeps
+    what it was drawn over: so that has to be said here too."""
+    visible_screen_stack.set(app._background_screens)
+    return app.screen._compositor.render_strips()
+
+
+def told(app: SpurlineApp) -> str:
+    """What the notes on the screen say, however their lines break."""
+    return " ".join(line.partition("▌ ")[2].strip() for line in seen(app).splitlines() if "▌ " in line)
 
 
 async def until(pilot: Pilot[Any], what: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from textual.widgets import Input, OptionList
 
 from tasks.errors import ConfigError
 from tests.tui.memory_feed import MemoryFeed, fleet_feed
-from tests.tui.screens import driven, seen, shown, until, until_seen
+from tests.tui.screens import driven, seen, shown, told, until, until_seen
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ async def test_a_bad_file_is_said_and_the_screen_goes_on(file: Path) -> None:
     file.write_text("- no names\n")
     async with driven(fleet_feed()) as (app, pilot):
         await pilot.press("f")
-        await until_seen(pilot, "no mapping of names to filters", "needs attention")
+        await until(pilot, lambda: "no mapping of names to filters" in told(app) and "needs attention" in seen(app))
         await pilot.press("down", "down", "enter")
         await until(pilot, lambda: shown(app) == ["failed-00"])
     assert file.read_text() == "- no names\n"
@@ -84,7 +84,7 @@ async def test_a_folder_that_cannot_be_written_is_said(file: Path) -> None:
         await pilot.press("slash", *"state:v", "enter", "f")
         await until_seen(pilot, "a name under which to keep")
         await pilot.press("tab", *"x", "enter")
-        await until_seen(pilot, "cannot be written")
+        await until(pilot, lambda: "cannot be written" in told(app))
         await pilot.press("escape")
         await until(pilot, lambda: len(shown(app)) == 3)
 
