@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from tests.browser import browser, installed
+from tests.conftest import commit_all, git
 from tests.e2e.conftest import Spurline, environment
 from tests.e2e.worker import SETTINGS, at_work
 from tests.processes import end
@@ -73,8 +74,9 @@ def root(make_repo: MakeRepo) -> Path:
     return make_repo({"spurline.yaml": SETTINGS})
 
 
-@pytest.fixture
-def serving(root: Path, script: Path) -> Iterator[Serving]:
+@contextmanager
+def served(root: Path, script: Path) -> Iterator[Serving]:
+    """A server of its own of a run that is worked on."""
     with (
         at_work(root),
         subprocess.Popen(
@@ -91,6 +93,31 @@ def serving(root: Path, script: Path) -> Iterator[Serving]:
             yield Serving(process, process.stdout.readline().strip())
         finally:
             end(process)
+
+
+@pytest.fixture
+def serving(root: Path, script: Path) -> Iterator[Serving]:
+    """A server that the test may end, of a run that it may change."""
+    with served(root, script) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory, script: Path) -> Iterator[Serving]:
+    root = tmp_path_factory.mktemp("lasting")
+    (root / "spurline.yaml").write_text(SETTINGS)
+    git(root, "init", "-q", "-b", "main")
+    commit_all(root, "first")
+    with served(root, script) as found:
+        yield found
+
+
+@pytest.fixture
+def shared(lasting: Serving) -> Iterator[Serving]:
+    """A server that outlives the test: it has no screens before and after, and goes on."""
+    yield lasting
+    gone(lasting.children())
+    assert lasting.process.poll() is None
 
 
 def shows(screen: ClientConnection, *words: str) -> None:
@@ -118,48 +145,48 @@ def gone(processes: list[psutil.Process]) -> None:
     assert not alive
 
 
-def test_nobody_is_let_in_without_the_token(serving: Serving) -> None:
-    path, cookie = serving.entered()
-    below, wrong = f"{serving.origin}{path}", serving.url[:-1] + ("a" if serving.url[-1] != "a" else "b")
+def test_nobody_is_let_in_without_the_token(shared: Serving) -> None:
+    path, cookie = shared.entered()
+    below, wrong = f"{shared.origin}{path}", shared.url[:-1] + ("a" if shared.url[-1] != "a" else "b")
     with httpx.Client(trust_env=False) as http:
-        refused = [serving.origin, wrong, below, f"{below}static/js/textual.js", f"{below}nothing", f"{below}ws"]
+        refused = [shared.origin, wrong, below, f"{below}static/js/textual.js", f"{below}nothing", f"{below}ws"]
         for url in refused:
             assert http.get(url).status_code == 403, url
             assert http.get(url, headers={"Cookie": "spurline=guessed"}).status_code == 403, url
             assert http.post(url).status_code == 403, url
         # The token opens nothing but the door, the cookie nothing but what lies behind it.
-        assert http.get(f"{below}?{urlsplit(serving.url).query}").status_code == 403
-        assert http.get(serving.origin, headers={"Cookie": cookie}).status_code == 403
+        assert http.get(f"{below}?{urlsplit(shared.url).query}").status_code == 403
+        assert http.get(shared.origin, headers={"Cookie": cookie}).status_code == 403
         let_in = {"Cookie": cookie}
         assert http.get(f"{below}static/js/textual.js", headers=let_in).status_code == 200
         assert http.get(f"{below}nothing", headers=let_in).status_code == 404
         page = http.get(below, headers=let_in)
     assert "textual-terminal" in page.text
-    assert urlsplit(serving.url).query.split("=")[1] not in page.text
+    assert urlsplit(shared.url).query.split("=")[1] not in page.text
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     assert page.headers["referrer-policy"] == "no-referrer"
-    assert not serving.children()
+    assert not shared.children()
 
 
-def test_the_cookie_goes_nowhere_else(serving: Serving) -> None:
-    said = httpx.get(serving.url, trust_env=False).headers["set-cookie"]
-    path, _ = serving.entered()
+def test_the_cookie_goes_nowhere_else(shared: Serving) -> None:
+    said = httpx.get(shared.url, trust_env=False).headers["set-cookie"]
+    path, _ = shared.entered()
     assert {"HttpOnly", "SameSite=Strict", f"Path={path}"} <= set(said.split("; "))
     assert len(path) > 16
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[", ""])
-def test_a_name_that_was_made_to_lead_here_is_no_name_of_it(serving: Serving, host: str) -> None:
-    answer = httpx.get(serving.url, headers={"Host": host}, trust_env=False)
+def test_a_name_that_was_made_to_lead_here_is_no_name_of_it(shared: Serving, host: str) -> None:
+    answer = httpx.get(shared.url, headers={"Host": host}, trust_env=False)
     assert answer.status_code == 421 if host else answer.status_code in (400, 421)
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:1", "null"])
-def test_pages_of_others_open_no_socket(serving: Serving, origin: str) -> None:
-    with pytest.raises(InvalidStatus) as refused, serving.screen(origin=origin):
+def test_pages_of_others_open_no_socket(shared: Serving, origin: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, shared.screen(origin=origin):
         pass
     assert refused.value.response.status_code == 403
-    assert not serving.children()
+    assert not shared.children()
 
 
 def test_several_browsers_at_once_each_with_its_own_keys(serving: Serving) -> None:
@@ -184,21 +211,21 @@ def test_several_browsers_at_once_each_with_its_own_keys(serving: Serving) -> No
 @pytest.mark.parametrize(
     "rubbish", ["{", "[]", '["stdin", 7]', '["resize", {"width": "wide"}]', '["deliver"]', "9" * 70_000]
 )
-def test_rubbish_ends_the_socket_and_nothing_else(serving: Serving, rubbish: str) -> None:
-    with serving.screen() as screen:
+def test_rubbish_ends_the_socket_and_nothing_else(shared: Serving, rubbish: str) -> None:
+    with shared.screen() as screen:
         shows(screen, "points")
         screen.send(rubbish)
         closes(screen)
-    gone(serving.children())
-    with serving.screen() as another:
+    gone(shared.children())
+    with shared.screen() as another:
         shows(another, "points")
 
 
-def test_its_processes_are_given_no_more_than_they_need(serving: Serving) -> None:
-    token = urlsplit(serving.url).query.split("=")[1]
-    with serving.screen() as screen:
+def test_its_processes_are_given_no_more_than_they_need(shared: Serving) -> None:
+    token = urlsplit(shared.url).query.split("=")[1]
+    with shared.screen() as screen:
         shows(screen, "points")
-        (child,) = serving.children()
+        (child,) = shared.children()
         given = json.dumps([child.environ(), child.cmdline()])
     assert "ANTHROPIC_API_KEY" not in given
     assert SECRET not in given
