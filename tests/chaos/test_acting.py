@@ -24,7 +24,7 @@ WORKTREES: Final = "harness.repository.worktrees:Worktrees"
 @pytest.mark.parametrize(
     "at",
     [
-        (f"{TRANSCRIPT}.add[user]", "before", 1),
+        pytest.param((f"{TRANSCRIPT}.add[user]", "before", 1), marks=pytest.mark.chaos),
         (f"{TRANSCRIPT}.add[user]", "after", 1),
         pytest.param((f"{NOTES}.told", "before", 1), marks=pytest.mark.chaos),
         pytest.param((f"{NOTES}.told", "after", 1), marks=pytest.mark.chaos),
