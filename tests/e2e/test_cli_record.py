@@ -133,7 +133,7 @@ def test_what_was_recorded_ends_the_same_way_elsewhere(spurline: Spurline, make_
     text = "".join(path.read_text() for path in made.iterdir())
     for secret in (API_KEY, str(tmp_path), live.objects[-1]["run"], env["ANTHROPIC_BASE_URL"]):
         assert secret not in text
-    assert re.findall(r"5b17[0-9a-f]{28}|spurline-key|louder-[0-9a-f]{6}", text) == []
+    assert re.findall(r"\b5b17[0-9a-f]{28}\b|spurline-key|louder-[0-9a-f]{6}", text) == []
 
     subprocess.run(["git", "clone", "-q", root, there], check=True)
     settings = (root / "spurline.yaml").read_text().replace("kind: anthropic", "kind: rehearsal")

@@ -120,7 +120,7 @@ def test_no_key_is_in_the_stream_or_the_transcripts(demo: Demo) -> None:
     text = json.dumps(demo.lines) + demo.narration
     for path in (demo.root / ".spurline" / "transcripts").rglob("*.jsonl"):
         text += path.read_text()
-    assert re.findall(r"5b17[0-9a-f]{28}|spurline-key=[0-9a-f]{16}", text) == []
+    assert re.findall(r"\b5b17[0-9a-f]{28}\b|spurline-key=[0-9a-f]{16}", text) == []
 
 
 def test_the_report_says_how_each_ticket_ended(demo: Demo) -> None:
