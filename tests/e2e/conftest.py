@@ -9,11 +9,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from sandbox.keys import TRACE_MARK
+
 SCRIPT = Path(sys.executable).with_name("spurline")
+KEYED_TRACE: Final = rf"(?<![0-9a-f]){TRACE_MARK}[0-9a-f]{{28}}(?![0-9a-f])"
+"""A trace id that carries a key, and not a part of a longer id that happens to look like one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from anyio.from_thread import start_blocking_portal
 
 from harness.agents.rehearsal.recording import read_recordings
 from harness.agents.rehearsal.server import serve_rehearsal
+from tests.e2e.conftest import KEYED_TRACE
 from tests.e2e.sample import sample_project
 from tests.processes import end, wait_for
 
@@ -133,7 +134,7 @@ def test_what_was_recorded_ends_the_same_way_elsewhere(spurline: Spurline, make_
     text = "".join(path.read_text() for path in made.iterdir())
     for secret in (API_KEY, str(tmp_path), live.objects[-1]["run"], env["ANTHROPIC_BASE_URL"]):
         assert secret not in text
-    assert re.findall(r"\b5b17[0-9a-f]{28}\b|spurline-key|louder-[0-9a-f]{6}", text) == []
+    assert re.findall(rf"{KEYED_TRACE}|spurline-key|louder-[0-9a-f]{{6}}", text) == []
 
     subprocess.run(["git", "clone", "-q", root, there], check=True)
     settings = (root / "spurline.yaml").read_text().replace("kind: anthropic", "kind: rehearsal")

@@ -15,6 +15,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from tests.e2e.conftest import KEYED_TRACE
+
 ROOT = Path(__file__).parents[2]
 SPURLINE = Path(sys.executable).with_name("spurline")
 EXPECTED: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "examples/shop/expected.yaml")
@@ -120,7 +122,7 @@ def test_no_key_is_in_the_stream_or_the_transcripts(demo: Demo) -> None:
     text = json.dumps(demo.lines) + demo.narration
     for path in (demo.root / ".spurline" / "transcripts").rglob("*.jsonl"):
         text += path.read_text()
-    assert re.findall(r"\b5b17[0-9a-f]{28}\b|spurline-key=[0-9a-f]{16}", text) == []
+    assert re.findall(rf"{KEYED_TRACE}|spurline-key=[0-9a-f]{{16}}", text) == []
 
 
 def test_the_report_says_how_each_ticket_ended(demo: Demo) -> None:
