@@ -37,8 +37,8 @@ from screen_events import Hour
 from shop_copy import RESULTS
 from terminal import COLUMNS, LINES, drawn
 
+from harness.project import read_project
 from harness.runtime.feed import StoreFeed
-from harness.settings import read_project
 from harness.store.database import Database
 from tui.app import SpurlineApp
 from tui.feed import Feed

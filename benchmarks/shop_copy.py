@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.settings import Project, read_project
+from harness.project import Project, read_project
 from sandbox.confinement import scrubbed
 from sandbox.local.readiness import is_ready
 from sandbox.service import Service, fill

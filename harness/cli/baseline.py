@@ -16,7 +16,7 @@ from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Cell, Output, Styled
 from harness.cli.place import repository_of
-from harness.settings import Project
+from harness.project import Project
 from sandbox.driver import Baseline, Driver
 from tasks.text import span
 

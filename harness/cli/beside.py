@@ -19,7 +19,7 @@ from typing import Final
 
 from harness.cli.output import Output
 from harness.cli.progress import Progress
-from harness.settings import invocation
+from harness.project import invocation
 from tasks.errors import SpurlineError
 from tasks.events import Event
 

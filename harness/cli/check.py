@@ -12,7 +12,7 @@ from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Output, state_cell
 from harness.cli.verdicts import show_verdict
-from harness.settings import Project
+from harness.project import Project
 
 if TYPE_CHECKING:
     from harness.runtime import JudgedCommit

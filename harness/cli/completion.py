@@ -14,7 +14,7 @@ from harness.cli.place import Place
 from tasks.errors import SpurlineError
 
 if TYPE_CHECKING:
-    from harness.settings import Project
+    from harness.project import Project
 
 
 def services(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -15,7 +15,7 @@ from harness.cli.options import Json, place_of
 from harness.cli.output import Output, Styled
 from harness.cli.place import prepare_state
 from harness.discovery.diagnosis import Diagnosis, exit_code, ok, problem, warning
-from harness.settings import STATE_NAME, Project
+from harness.project import STATE_NAME, Project
 from sandbox.driver import Driver
 from tasks.errors import EnvironmentFault, ForkError, SpurlineError, StoreError, UsageError
 

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.project import Project
 from harness.repository import Repository
-from harness.settings import Project
 from sandbox.driver import Source
 from sandbox.service import Service
 from tasks.errors import CheckoutError, UsageError

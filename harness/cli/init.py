@@ -18,7 +18,7 @@ from harness.cli.options import Json, place_of
 from harness.cli.output import Output, Styled
 from harness.discovery import Findings, discover, example_ticket, open_ends, render
 from harness.discovery.page import TICKET_PATH
-from harness.settings import FILE_NAME, STATE_NAME, read_project
+from harness.project import FILE_NAME, STATE_NAME, read_project
 from tasks.errors import CheckoutError, ConfigError, UsageError
 
 app = single()

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import single
-from harness.settings import STATE_NAME
+from harness.project import STATE_NAME
 
 app = single()
 

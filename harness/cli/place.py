@@ -16,8 +16,8 @@ from tasks.errors import UsageError, disk_is_full
 
 if TYPE_CHECKING:
     from harness.cli.output import Output
+    from harness.project import Project
     from harness.repository import Repository
-    from harness.settings import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Place:
 
     def root(self) -> Path:
         """The folder of `spurline.yaml`. UsageError where there is none."""
-        from harness.settings import FILE_NAME, find_root
+        from harness.project import FILE_NAME, find_root
 
         if self.given is None:
             return find_root(Path.cwd())
@@ -44,7 +44,7 @@ class Place:
 
     def project(self) -> Project:
         """The project, read and checked; nothing is written."""
-        from harness.settings import read_project
+        from harness.project import read_project
 
         return read_project(self.root())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from harness.cli.output import Output, Styled, state_cell, to_json
-from harness.settings import Project
+from harness.project import Project
 from tasks.errors import UsageError, disk_is_full
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from harness.cli.hoptree import Node, RequestTrace, request_trace
 from harness.cli.interrupts import complete
 from harness.cli.options import Json, ServiceOption, duration, place_of, sandbox_name
 from harness.cli.output import Output, Styled
-from harness.settings import Project
+from harness.project import Project
 from sandbox.driver import Driver, Window
 from sandbox.keys import masked
 from tasks.errors import EnvironmentFault, UsageError

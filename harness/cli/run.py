@@ -15,7 +15,7 @@ from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Output
 from harness.cli.place import prepare_folder
-from harness.settings import Project
+from harness.project import Project
 
 if TYPE_CHECKING:
     from harness.runtime import Console, RunOptions, RunResult

@@ -16,7 +16,7 @@ from harness.cli.output import Output, state_cell
 from harness.cli.report import Format, format_of, write_report
 from harness.cli.steering import answer, keep, limit, note, retry
 from harness.cli.verdicts import show_verdict
-from harness.settings import Project
+from harness.project import Project
 from tasks.errors import UsageError
 from tasks.states import is_final
 

@@ -20,7 +20,7 @@ from harness.cli.options import Follow, Json, SandboxName, ServiceOption, durati
 from harness.cli.output import Cell, Output, Styled
 from harness.cli.place import repository_of
 from harness.cli.streams import print_exchanges, print_logs
-from harness.settings import Project
+from harness.project import Project
 from sandbox.driver import Driver, Fork, Sandbox, Source
 from sandbox.keys import masked
 from tasks.errors import SandboxTaken, SpurlineError, UsageError

@@ -10,7 +10,7 @@ import typer
 from harness.cli.interrupts import complete
 from harness.cli.options import Json, RunId, Tickets, duration, place_of
 from harness.cli.output import Output
-from harness.settings import Project
+from harness.project import Project
 from tasks.errors import UsageError
 from tasks.text import span
 

@@ -9,7 +9,7 @@ from typing import Final
 from harness.cli.connection import live, named
 from harness.cli.documents import clock, exchange_document
 from harness.cli.output import Output, Styled
-from harness.settings import Project
+from harness.project import Project
 from sandbox.driver import Cursor, Driver, LogLine, Sandbox
 from sandbox.exchanges import Exchange
 from tasks.errors import UsageError

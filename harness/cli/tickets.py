@@ -11,7 +11,7 @@ import typer
 from harness.cli.app import noun
 from harness.cli.options import Json, place_of
 from harness.cli.output import Output, Styled
-from harness.settings import Project
+from harness.project import Project
 from tasks.backlog import lint
 from tasks.errors import ConfigError
 from tasks.text import plain

@@ -57,7 +57,7 @@ def verify(
 
 def _own_key(place: Place) -> SSlibKey:
     """The public key of the project that the command works on."""
-    from harness.settings import STATE_NAME
+    from harness.project import STATE_NAME
     from harness.submission import load_public_key
     from harness.submission.keys import PUBLIC_NAME
 

@@ -11,7 +11,7 @@ from harness.cli.app import single
 from harness.cli.interrupts import complete
 from harness.cli.options import Json, place_of
 from harness.cli.output import Output
-from harness.settings import Project
+from harness.project import Project
 
 app = single()
 

@@ -11,8 +11,8 @@ from harness.discovery.diagnosis import Diagnosis, ok, problem, warning
 from harness.discovery.machine import model
 from harness.discovery.page import open_ends
 from harness.discovery.services import Ground, services
+from harness.project import FILE_NAME, Project, read_project
 from harness.repository import Repository
-from harness.settings import FILE_NAME, Project, read_project
 from tasks.backlog import lint
 from tasks.errors import CheckoutError, ConfigError, StoreError
 

@@ -1,6 +1,6 @@
 """`render`: findings as a `spurline.yaml` with a comment behind every guess, and an example ticket.
 
-What is written parses by `harness.settings.read_project`: what nobody could guess stands as `TODO`, never as a hole.
+What is written parses by `harness.project.read_project`: what nobody could guess stands as `TODO`, never as a hole.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx
 
 from harness.discovery.forwarding import Forwarding, forwarding
-from harness.settings import Project
+from harness.project import Project
 from sandbox.driver import Driver
 from sandbox.service import System
 from tasks.errors import ConfigError, UsageError

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from harness.project import FILE_NAME, STATE_NAME
 from harness.repository.git import Git, locate, make_own
 from harness.repository.lock import RepositoryLock
 from harness.repository.scratch import Scratch
-from harness.settings import FILE_NAME, STATE_NAME
 from tasks.errors import CheckoutError
 
 ChangeKind = Literal["added", "modified", "deleted"]

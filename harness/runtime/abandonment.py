@@ -6,8 +6,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from harness.project import Project
 from harness.runtime.connections import attached, hold_until, opened_store
-from harness.settings import Project
 from tasks.errors import SpurlineError
 from tasks.states import is_final
 

@@ -7,12 +7,12 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from harness.project import Project
 from harness.runtime.choosing import chosen_anew
 from harness.runtime.connections import opened_store, project_at
 from harness.runtime.recordings import refuse_existing
 from harness.runtime.run_values import Console, RunOptions, RunResult
 from harness.runtime.workplace import Workplace
-from harness.settings import Project
 from tasks.events import Event
 
 if TYPE_CHECKING:

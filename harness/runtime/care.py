@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from harness.project import Project
 from harness.runtime.connections import Narrator, connected
-from harness.settings import Project
 from sandbox.driver import Baseline, Driver
 from tasks.errors import SpurlineError
 from tasks.text import one_line

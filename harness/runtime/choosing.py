@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from harness.project import Project
 from harness.runtime.connections import Narrator
 from harness.runtime.run_values import RunOptions
-from harness.settings import Project
 from tasks.errors import CheckoutError
 
 if TYPE_CHECKING:

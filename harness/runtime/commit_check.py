@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.project import Project
 from harness.runtime.connections import Narrator, baseline_of, connected, opened_store, project_at
-from harness.settings import Project
 
 if TYPE_CHECKING:
     from graphs.ports import Verdict

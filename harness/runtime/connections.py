@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.project import FILE_NAME, STATE_NAME, Project, read_project
 from harness.runtime.starting import StartLog, brought_up
-from harness.settings import FILE_NAME, STATE_NAME, Project, read_project
 from sandbox.driver import Driver
 from sandbox.filelock import taken
 from tasks.errors import EnvironmentFault, UsageError

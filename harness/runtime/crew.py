@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from harness.limits import limits_of
+from harness.project import Project
 from harness.runtime.care import Care
 from harness.runtime.connections import Narrator, store_place
-from harness.settings import Project
 from sandbox.driver import Driver
 from tasks.events import Event
 

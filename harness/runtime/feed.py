@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from harness.project import Project, invocation
 from harness.runtime import rows
 from harness.runtime.story import mapping, whole_story
-from harness.settings import Project, invocation
 from tasks.errors import StoreError, UsageError
 from tasks.events import Event
 from tui.feed import Agent, Detail, Links, News, Run, Snapshot

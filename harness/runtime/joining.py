@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from harness.project import Project
 from harness.runtime.run_values import Console, RunResult
 from harness.runtime.workplace import earlier
-from harness.settings import Project
 
 
 async def join_run(project: Project, name: str, console: Console, *, agents: int | None = None) -> RunResult:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.project import Project
 from harness.runtime.connections import attached, hold_until
-from harness.settings import Project
 from tasks.errors import SandboxGone, UsageError
 from tasks.states import is_final
 

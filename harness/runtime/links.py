@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from graphs.ports import attempt_name
-from harness.settings import Project, invocation
+from harness.project import Project, invocation
 from tasks.events import Event
 from tui.feed import Links, Living
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphs.ports import attempt_name
+from harness.project import Project
 from harness.runtime.links import commit_of, living
-from harness.settings import Project
 from tasks.errors import SpurlineError
 from tasks.events import Event
 from tasks.text import capped

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.settings import invocation
+from harness.project import invocation
 from harness.validation.document import rejudge, seen_of
 from sandbox.hops import Lost
 from sandbox.seen import Seen

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from graphs.ports import attempt_name
+from harness.project import Project
 from harness.runtime.connections import Narrator
-from harness.settings import Project
 from tasks.errors import SpurlineError, UsageError
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from importlib.metadata import version
 
+from harness.project import Project
 from harness.runtime.run_values import Console, RunResult
 from harness.runtime.takeover import changes
 from harness.runtime.workplace import earlier
-from harness.settings import Project
 from tasks.errors import UsageError
 
 

@@ -12,13 +12,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.project import Project
 from harness.runtime.choosing import chosen_before
 from harness.runtime.connections import Narrator, baseline_of, connected, opened_store, project_at
 from harness.runtime.open_files import allow_open_files
 from harness.runtime.recordings import record_run
 from harness.runtime.run_values import INTERRUPTED, Console, RunOptions, RunResult
 from harness.runtime.takeover import taken_over
-from harness.settings import Project, Settings
+from harness.settings import Settings
 from tasks.errors import EnvironmentFault, UsageError
 from tasks.events import Event
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from harness.project import Project, read_project
 from harness.repository import Repository
 from harness.repository.scratch import Scratch
-from harness.settings import Project, read_project
 from harness.validation.once import Once
 from harness.validation.results import digest
 from harness.validation.scope import Links, Protection, protection

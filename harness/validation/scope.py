@@ -10,8 +10,9 @@ from typing import Final, Literal, Self, get_args
 
 from pathspec import PathSpec, Pattern
 
+from harness.project import FILE_NAME
 from harness.repository import Change
-from harness.settings import FILE_NAME, Settings
+from harness.settings import Settings
 from harness.validation.facts import ScopeFacts
 from sandbox.service import System
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.commands import Finished, run, scrubbed_env
-from harness.settings import Project
+from harness.project import Project
 from harness.validation.bench import Benches
 from harness.validation.facts import StaticFacts
 from harness.validation.once import Once

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import delete
 from sqlmodel import Session
 
+from harness.project import Project, read_project
 from harness.runtime.feed import StoreFeed
-from harness.settings import Project, read_project
 from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.documents import Verdicts

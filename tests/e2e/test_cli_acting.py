@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 
+from harness.project import read_project
 from harness.runtime import opened_store
-from harness.settings import read_project
 from harness.store.runs import Runs
 from tests.chaos.acting import FAILING, LISTENING, MEDDLING, WAITING, WORDS, shown, stage, transcript
 from tests.chaos.stage import Point, Stage, ended

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.settings import read_project
+from harness.project import read_project
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
 Spurline = Callable[..., Any]

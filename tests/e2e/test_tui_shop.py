@@ -14,8 +14,8 @@ import pytest
 from textual.pilot import Pilot
 
 from harness.cli.demo import make_shop
+from harness.project import read_project
 from harness.runtime.feed import StoreFeed, opened_feed
-from harness.settings import read_project
 from tests.e2e.conftest import SCRIPT, Spurline
 from tests.tui.screens import until, until_seen
 from tui.agents import AgentList

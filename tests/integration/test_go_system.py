@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 
-from harness.settings import read_project
+from harness.project import read_project
 
 GO: Final = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.project import Project, read_project
 from harness.repository import Repository, Worktrees
 from harness.runtime import abandon_run, opened_store
-from harness.settings import Project, read_project
 from harness.store.journal import StoreJournal
 from harness.store.runs import Runs
 from harness.store.tables import RunRow

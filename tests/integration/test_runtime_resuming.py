@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.project import Project, read_project
 from harness.repository import Repository
 from harness.runtime import Console, attached, opened_store, resume_run
-from harness.settings import Project, read_project
 from harness.store.documents import sorted_json
 from harness.store.runs import Runs
 from harness.store.tables import RunRow

@@ -28,7 +28,7 @@ from typing import Any, Final
 import pytest
 from ruamel.yaml import YAML
 
-from harness.settings import Project, read_project
+from harness.project import Project, read_project
 from harness.validation.http import http_client, run_http
 from harness.validation.results import CheckResult
 from harness.validation.targets import Target

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from graphs.ports import Verdict, Work
+from harness.project import read_project
 from harness.repository import Repository
-from harness.settings import read_project
 from harness.validation import LoopValidator
 from sandbox.local.driver import LocalDriver
 from sandbox.sample import APP

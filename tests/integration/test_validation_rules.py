@@ -18,8 +18,8 @@ import pytest
 import pytest_asyncio
 
 from graphs.ports import Verdict, Work
+from harness.project import read_project
 from harness.repository import Repository
-from harness.settings import read_project
 from harness.validation import LoopValidator, judge_commit, rejudge
 from sandbox.driver import Source
 from sandbox.local.driver import LocalDriver

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from textual.widgets import Tabs
 
+from harness.project import Project, read_project
 from harness.runtime.feed import StoreFeed
-from harness.settings import Project, read_project
 from harness.store.database import Database
 from harness.store.documents import Verdicts
 from harness.store.journal import StoreJournal

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from harness.discovery import discover, example_ticket, open_ends, render
-from harness.settings import read_project
+from harness.project import read_project
 from tasks.backlog import read_ticket
 
 GOLDENS: Final = Path(__file__).parent / "goldens" / "discovery"

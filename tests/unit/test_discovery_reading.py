@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.discovery import discover, render, tree
 from harness.discovery.tree import Tree
-from harness.settings import read_project
+from harness.project import read_project
 
 # Each example reads a folder: making a failing one small would take minutes.
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)

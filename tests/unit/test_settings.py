@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.project import FILE_NAME, Project, find_root, invocation, read_http_checks, read_project
 from harness.runtime import store_place
-from harness.settings import FILE_NAME, Project, find_root, invocation, read_http_checks, read_project
 from sandbox.service import Ready
 from tasks.errors import ConfigError, UsageError
 from tasks.ticket import CommandCheck, HttpCheck

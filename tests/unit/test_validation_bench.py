@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.commands import run, scrubbed_env
+from harness.project import read_project
 from harness.repository import Repository
-from harness.settings import read_project
 from harness.validation.bench import Benches, TamperedError
 from harness.validation.static import StaticChecks
 from sandbox.confinement import confinement
