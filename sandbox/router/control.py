@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import httpx
 
+from tasks.errors import SandboxError
+
 _PATH_LIMIT_BYTES: Final = 100
 """Below the 104 (macOS) and 108 (Linux) bytes that the kernel has for the path of a socket."""
 _TIMEOUT_S: Final = 10.0
@@ -42,11 +44,18 @@ class Sockets:
 
 
 class Control:
-    """Calls to both sockets over kept-alive connections."""
+    """Calls to both sockets over kept-alive connections, from `open` to `aclose`; SandboxError before and after."""
 
-    def __init__(self, sockets: Sockets) -> None:
-        self._admin = _client(sockets.admin)
-        self._probe = _client(sockets.probe)
+    def __init__(self) -> None:
+        self._clients: tuple[httpx.AsyncClient, httpx.AsyncClient] | None = None
+
+    def open(self, sockets: Sockets) -> None:
+        self._clients = _client(sockets.admin), _client(sockets.probe)
+
+    async def aclose(self) -> None:
+        clients, self._clients = self._clients or (), None
+        for client in clients:
+            await client.aclose()
 
     async def ready(self) -> bool:
         return (await self._admin.get("/ready")).status_code == 200
@@ -84,9 +93,18 @@ class Control:
         """Have the worker write `mark` into the records, behind all that ended before."""
         await self._probe.get(f"/mark/{mark}")
 
-    async def aclose(self) -> None:
-        await self._admin.aclose()
-        await self._probe.aclose()
+    @property
+    def _admin(self) -> httpx.AsyncClient:
+        return self._opened()[0]
+
+    @property
+    def _probe(self) -> httpx.AsyncClient:
+        return self._opened()[1]
+
+    def _opened(self) -> tuple[httpx.AsyncClient, httpx.AsyncClient]:
+        if self._clients is None:
+            raise SandboxError("the router does not run", hint="start it first")
+        return self._clients
 
 
 def _shown(address: dict[str, Any]) -> str:

@@ -1,15 +1,12 @@
 """The router: steers keyed requests into sandboxes, refuses keys that it does not know, and records every hop.
 
 One Envoy process, configured by files. What holds: addresses stay the same for the router's whole life, also when
-Envoy had to be restarted; `apply` returns when the worker that serves requests has the table; a window holds every
-request that ended before it was asked for, or says that it does not.
+Envoy had to be restarted; `apply` returns when the worker that serves requests has the table.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -17,14 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.driver import Cursor, Window
-from sandbox.router.captures import Captures
 from sandbox.router.clusters import upstream_of
 from sandbox.router.control import FAILURES, Control, Sockets
 from sandbox.router.envoy import Envoy, ensure_files
 from sandbox.router.ingress import Slots
 from sandbox.router.listeners import Layout, Paths
 from sandbox.router.ports import LOOPBACK, again, fresh
-from sandbox.router.records import RecordFile, Records
+from sandbox.router.reader import Reader
 from sandbox.router.routes import Routes, replace
 from sandbox.router.table import KeyRoutes
 from sandbox.service import System
@@ -33,12 +29,7 @@ from tasks.errors import SandboxError
 START_TIMEOUT_S: Final = 30.0
 CHANGE_TIMEOUT_S: Final = 30.0
 _BIND_AGAIN_S: Final = 1.0
-KEYED_HOPS: Final = 100_000
-STRAY_HOPS: Final = 50_000
 _POLL_S: Final = 0.002
-_SWEEP_S: Final = 0.5
-_LOSSES: Final = r"^(filesystem\.write_failed|http\.hop\.lua(\..*)?\.errors)$"
-"""Envoy's own counters of records that it could not write, and of requests that the normaliser failed on."""
 
 
 class Router:
@@ -54,24 +45,18 @@ class Router:
         self._plain: dict[int, str] = {}
         self._bound: frozenset[str] = frozenset()
         self._envoy = Envoy(self._paths.bootstrap, self._paths.log)
-        self._file = RecordFile(self._paths.records)
-        self._records = Records(self._file, self._pairs, keyed=KEYED_HOPS, strays=STRAY_HOPS)
-        self._captures = Captures(self._paths.captures, self._pairs)
+        self._control = Control()
+        self._reader = Reader(self._paths, self._pairs, self._envoy, self._control)
         self._sockets: Sockets | None = None
-        self._control: Control | None = None
         self._layout: Layout | None = None
         self._routes: Routes | None = None
-        self._sweeper: asyncio.Task[None] | None = None
         self._table: Sequence[KeyRoutes] = ()
         self._wanted = 0
         self._live = -1
         self._listeners_version = 0
-        self._losses = 0
         self._closed = False
         self._changing = asyncio.Lock()
         self._growing = asyncio.Lock()
-        self._reading = asyncio.Lock()
-        self._capturing = asyncio.Lock()
 
     # life
 
@@ -94,7 +79,7 @@ class Router:
         except BaseException:
             await self.aclose()
             raise
-        self._sweeper = asyncio.create_task(self._sweep(), name="router's records")
+        self._reader.start()
 
     async def revive(self) -> bool:
         """Restart a dead Envoy on the same ports with the same table; whether it had died. After `aclose` it stays
@@ -102,11 +87,7 @@ class Router:
         async with self._changing, self._growing:
             if self.alive or self._closed:
                 return False
-            await self._read()
-            self._records.gap()
-            # A new Envoy counts from nought; what the old one had lost stays lost.
-            self._records.dropped += self._losses
-            self._losses = 0
+            await self._reader.gap()
             with again(chain(self._ports.values(), self._ingress_ports())):
                 self._live = await self._run()
             return True
@@ -114,21 +95,15 @@ class Router:
     async def aclose(self) -> None:
         """Kill Envoy and remove its sockets. The folder stays for whoever owns it."""
         self._closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
-            self._sweeper = None
         # Whoever waits for Envoy gives up now; whoever is about to start it has done so when he lets go.
         await self._envoy.stop()
         async with self._changing:
             await self._envoy.stop()
-        if self._control is not None:
-            await self._control.aclose()
-            self._control = None
+        await self._reader.aclose()
+        await self._control.aclose()
         if self._sockets is not None:
             self._sockets.remove()
             self._sockets = None
-        self._file.close()
 
     @property
     def alive(self) -> bool:
@@ -192,99 +167,28 @@ class Router:
     async def in_flight(self, address: str) -> int:
         """Requests under way to an upstream, `ip:port`; 0 where Envoy does not answer, since then none is."""
         try:
-            return await self._talk().active(address)
+            return await self._control.active(address)
         except FAILURES:
             return 0
 
     # records
 
     async def cursor(self) -> Cursor:
-        """The place in the stream of records from which a later window counts."""
-        # A loss that is not known yet must fall into the window, whoever else's it is.
-        dropped = self._records.dropped + self._losses
-        with contextlib.suppress(*FAILURES):
-            dropped = await self._dropped()
-        return Cursor(at=time.time(), offset=self._records.count, dropped=dropped)
+        """See Reader."""
+        return await self._reader.cursor()
 
     async def window(self, key: str, since: Cursor) -> Window:
-        """Every hop and captured exchange with `key` that began after `since`, and every hop without a key."""
-        certain = await self._barrier()
-        await self._read()
-        await self._sweep_captures()
-        try:
-            dropped = await self._dropped()
-        except FAILURES:
-            certain, dropped = False, self._records.dropped + self._losses
-        dropped += self._records.missed(since.offset) - since.dropped
-        captured = self._captures.of(key, since.at)
-        return Window(
-            since=since.at,
-            until=time.time(),
-            hops=self._records.of(key, since.offset, since.at),
-            strays=self._records.strays(since.offset, since.at),
-            exchanges=tuple(one for one in captured if one.failed),
-            dropped=dropped if certain else max(dropped, 1),
-            fine=tuple(one for one in captured if not one.failed),
-        )
-
-    async def _barrier(self) -> bool:
-        """Wait until all that ended before is read; False where that cannot be known."""
-        mark = secrets.token_hex(8)
-        try:
-            await self._talk().mark(mark)
-            deadline = time.monotonic() + CHANGE_TIMEOUT_S
-            while not self._records.has_mark(mark):
-                if not self.alive or time.monotonic() > deadline:
-                    return False
-                await self._read()
-                await asyncio.sleep(_POLL_S)
-        except FAILURES:
-            return False
-        return True
-
-    async def _dropped(self) -> int:
-        """Records lost since the start. FAILURES where Envoy does not say."""
-        counters = await self._talk().counters(_LOSSES)
-        self._losses = sum(counters.values())
-        return self._records.dropped + self._losses
-
-    async def _read(self) -> None:
-        async with self._reading:
-            for _ in self._records.read():
-                await asyncio.sleep(0)
-
-    async def _sweep(self) -> None:
-        """Keep file and folder small, also while nobody asks. A failing disk taints windows, it ends nothing."""
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            try:
-                await self._sweep_once()
-            except OSError:
-                self._records.dropped += 1
-
-    async def _sweep_once(self) -> None:
-        await self._read()
-        await self._sweep_captures()
-        if self._file.is_large and self.alive:
-            self._file.move_away()
-            try:
-                await self._talk().reopen_records()
-            except FAILURES:
-                return
-
-    async def _sweep_captures(self) -> None:
-        async with self._capturing:
-            await asyncio.to_thread(self._captures.sweep)
+        """See Reader."""
+        return await self._reader.window(key, since)
 
     # files and the process
 
     def _prepare(self, upstreams: Mapping[str, str]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        self._paths.captures.mkdir(mode=0o700, exist_ok=True)
-        self._file.create()
+        self._reader.create()
         self._sockets = Sockets(self._folder)
-        self._control = Control(self._sockets)
+        self._control.open(self._sockets)
         where = {name: upstream_of(service, upstreams) for name, service in self._system.services.items()}
         self._plain = {upstream.port: name for name, upstream in where.items() if upstream.is_loopback}
         self._layout = Layout(self._system, where, self._paths, self._sockets)
@@ -333,7 +237,7 @@ class Router:
                 self._write_listeners()
                 again_at = time.monotonic() + _BIND_AGAIN_S
             try:
-                if await self._talk().ready() and self._bound <= await self._talk().listeners():
+                if await self._control.ready() and self._bound <= await self._control.listeners():
                     return
             except FAILURES:
                 pass
@@ -343,7 +247,7 @@ class Router:
         deadline = time.monotonic() + CHANGE_TIMEOUT_S
         while True:
             try:
-                if await self._talk().version() == version:
+                if await self._control.version() == version:
                     return
             except FAILURES:
                 pass
@@ -359,11 +263,6 @@ class Router:
             f"the router's Envoy {ended}" + (f"; it says:\n{lines}" if lines else ""),
             hint=f"its log is {str(self._paths.log)!r}",
         )
-
-    def _talk(self) -> Control:
-        if self._control is None:
-            raise SandboxError("the router does not run", hint="start it first")
-        return self._control
 
     def _ingress_ports(self) -> list[int]:
         return [port for block in self._slots.blocks for slots in block.values() for port in slots.values()]

@@ -17,8 +17,8 @@ import pytest
 from sandbox.keys import new_key
 from sandbox.router import KeyRoutes, Router
 from sandbox.router import captures as captures_module
+from sandbox.router import reader as reader_module
 from sandbox.router import records as records_module
-from sandbox.router import router as router_module
 from sandbox.router.captures import SWEEP_LIMIT
 from sandbox.service import CLIENT, Service, System
 from tasks.errors import SandboxError
@@ -64,7 +64,7 @@ async def test_the_file_is_replaced_without_losing_a_record(
     since = await world.router.cursor()
     for _ in range(6):
         await burst(world, 100, key=box.key)
-        await world.router._sweep_once()
+        await world.router._reader.sweep()
     window = await world.seen(box.key, since)
     assert (len(window.hops), window.dropped) == (600, 0)
     files = list((tmp_path / "router").glob("records.log*"))
@@ -102,7 +102,7 @@ async def test_a_client_cannot_shift_the_fields_of_its_record(world: World) -> N
 async def test_hops_that_had_to_be_let_go_count_as_dropped(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router_module, "KEYED_HOPS", 50)
+    monkeypatch.setattr(reader_module, "KEYED_HOPS", 50)
     world: World = await make_world()
     box = await world.sandbox({})
     early = await world.router.cursor()
