@@ -14,16 +14,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from harness.agents.meter import Allowance, CallFailed, ModelCall, Slot, Wanted
-from harness.engine.bucket import Bucket, Mark
 from harness.engine.budget import Budget
 from harness.engine.gates import WORTH_TELLING_S, Standing
 from harness.engine.pace import Pace, Window
+from harness.engine.quota import Quota, Share
 
 AGING_S: Final = 30.0
 """So long a wait outweighs a priority that is better by 1."""
-_FIRST_OUTPUT: Final = 500
-"""Output tokens of a call before any is known; most only call tools."""
-_MEAN_OVER: Final = 20
 _ROOM_S: Final = 0.1
 """How often it is looked whether there is room in the budget."""
 
@@ -51,18 +48,13 @@ class _InFlight:
 
     ticket: str
     began: float
-    limits_known: bool
-    """Whether the provider's limits were known as it began."""
-    requests: Mark
-    input: Mark
-    input_tokens: int
-    output_tokens: float
-    """What is reserved."""
+    share: Share
+    """Of the provider's limits."""
     budget: Budget
     hear: Callable[[_InFlight, Sequence[Allowance]], None]
     billed: list[ModelCall] = field(default_factory=list)
     heard: bool = False
-    """Whether the provider said what it left: its figure has this call's input in it."""
+    """Whether the provider said what it left."""
 
     def told(self, allowances: Sequence[Allowance]) -> None:
         self.heard = self.heard or bool(allowances)
@@ -91,19 +83,13 @@ class ModelLimits:
         `standing` time of its ticket, as is what lies between two tries."""
         self._budget, self._priority, self._before_call, self._waited = budget, priority, before_call, waited
         self._standing = standing
-        self._window, self._pace = Window(model_calls), Pace()
-        self._requests = Bucket(single=True)
-        self._input, self._output = Bucket(), Bucket()
+        self._window, self._pace, self._quota = Window(model_calls), Pace(), Quota()
         self._not_before = 0.0
         self._waiting: list[_Waiting] = []
         self._between: list[_Between] = []
         self._unserved: dict[str, float] = {}
         """Since when a ticket waits for an answer, over all tries."""
-        self._outputs: dict[str, int] = {}
-        """Of the last call of each ticket."""
-        self._mean_output = float(_FIRST_OUTPUT)
         self._in_flight = 0
-        self._output_reserved = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -230,49 +216,21 @@ class ModelLimits:
                 first.granted.set_result(self._start(first, now))
 
     def _wait_s(self, first: _Waiting, now: float) -> float:
-        return max(
-            self._pace.wait_s(now),
-            self._requests.wait_s(now, 1),
-            self._input.wait_s(now, first.wanted.uncached_tokens),
-            self._output.wait_s(now, self._expected_output(first)),
-        )
-
-    def _expected_output(self, call: _Waiting) -> float:
-        return min(call.wanted.max_output_tokens, self._outputs.get(call.ticket, self._mean_output))
+        return max(self._pace.wait_s(now), self._quota.wait_s(now, first.ticket, first.wanted))
 
     def _start(self, first: _Waiting, now: float) -> _InFlight:
         self._in_flight += 1
         self._pace.began(now)
-        tokens, output = first.wanted.uncached_tokens, self._expected_output(first)
-        self._output.take(now, output)
-        self._output_reserved += output
-        return _InFlight(
-            first.ticket,
-            began=now,
-            limits_known=self._requests.per_s is not None,
-            requests=self._requests.take(now, 1),
-            input=self._input.take(now, tokens),
-            input_tokens=tokens,
-            output_tokens=output,
-            budget=self._budget,
-            hear=self._told,
-        )
+        share = self._quota.take(now, first.ticket, first.wanted)
+        return _InFlight(first.ticket, began=now, share=share, budget=self._budget, hear=self._told)
 
     def _told(self, call: _InFlight, allowances: Sequence[Allowance]) -> None:
-        now = self._now()
-        for allowance in allowances:
-            if allowance.resource == "requests":
-                self._requests.told(now, allowance, call.requests)
-            elif allowance.resource == "input_tokens":
-                self._input.told(now, allowance, call.input)
-            else:
-                # Output is counted as it is written: nothing of what is in flight is in these figures.
-                self._output.told(now, allowance, Mark(now, self._output.taken - self._output_reserved))
+        self._quota.told(self._now(), call.share, allowances)
         self._serve()
 
     def _ended(self, call: _InFlight, failed: CallFailed | None) -> None:
         now = self._now()
-        self._settle(call, now)
+        self._quota.settle(now, call.ticket, call.share, call.billed, heard=call.heard)
         if failed is None:
             self._unserved.pop(call.ticket, None)
             if call.billed:
@@ -291,22 +249,12 @@ class ModelLimits:
         if failed.trouble == "overloaded":
             self._window.rejected(now, call.began)
             return
+        limit_per_s = self._quota.requests_per_s
         # A call that went out before the limits were known teaches nothing that they do not say better.
-        if call.limits_known or self._requests.per_s is None:
-            self._pace.rejected(now, call.began, self._requests.per_s)
-        rates = [rate for rate in (self._pace.per_s(now), self._requests.per_s) if rate is not None]
+        if call.share.limits_known or limit_per_s is None:
+            self._pace.rejected(now, call.began, limit_per_s)
+        rates = [rate for rate in (self._pace.per_s(now), limit_per_s) if rate is not None]
         self._window.rejected(now, call.began, min(rates, default=0.0))
-
-    def _settle(self, call: _InFlight, now: float) -> None:
-        """Put what was really used in the place of what was reserved."""
-        used = sum(billed.output_tokens for billed in call.billed)
-        self._output.correct(now, used - call.output_tokens)
-        self._output_reserved -= call.output_tokens
-        if not call.heard:
-            self._input.correct(now, sum(billed.uncached_tokens for billed in call.billed) - call.input_tokens)
-        if call.billed:
-            self._outputs[call.ticket] = used
-            self._mean_output += (used - self._mean_output) / _MEAN_OVER
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -401,7 +401,7 @@ def test_no_slot_and_no_reservation_is_lost_however_a_call_ends() -> None:
                 asyncio.get_running_loop().call_later(dice.uniform(0, 60), task.cancel)
         await asyncio.wait(tasks)
         assert (meter.in_flight, meter._waiting, meter._budget._reserved) == (0, [], {})
-        assert meter._output_reserved == pytest.approx(0)
+        assert meter._quota._output_reserved == pytest.approx(0)
 
     run_virtually(story())
 
