@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from harness.store.claims import Standing, waits
+from harness.store.standings import Standing, waits
 from tasks.states import FINAL_STATES, WORKING_STATES
 from tasks.ticket import Ticket
 

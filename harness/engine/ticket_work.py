@@ -23,8 +23,9 @@ from harness.engine.clock import TicketClock
 from harness.engine.limits import Limits
 from harness.engine.outlook import AFTER_FAULT
 from harness.engine.throttle import TrackedWorkspaces
-from harness.store.claims import LONGEST_WAIT_S, Claims, LeaseLost, Standing, waits
+from harness.store.claims import Claims, LeaseLost
 from harness.store.journal import IllegalMove
+from harness.store.standings import LONGEST_WAIT_S, Standing, waits
 from tasks.errors import EnvironmentFault, ModelError, SpurlineError, StoreError, disk_is_full
 from tasks.states import FINAL_STATES, AgentState, FinalState, is_final
 from tasks.text import one_line

@@ -11,13 +11,14 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from harness.store.database import Database
+from harness.store.standings import Standing, standings_of, waits
 from harness.store.tables import AgentRow, RunRow, WorkerRow
 from harness.store.workers import Workers
 from tasks.errors import UsageError
@@ -25,8 +26,6 @@ from tasks.states import FINAL_STATES
 
 LEASE_S: Final = 30.0
 """How long a worker elsewhere counts as alive without a sign of life."""
-LONGEST_WAIT_S: Final = 60.0
-"""After a fault of the environment."""
 # Asked for every event: as objects of a session, rows would cost three times as much.
 _HELD_BY: Final = (
     select(AgentRow.generation, AgentRow.holder)
@@ -41,26 +40,6 @@ class LeaseLost(Exception):
     def __init__(self, ticket: str) -> None:
         super().__init__(f"another worker has {ticket!r}")
         self.ticket = ticket
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where one ticket of a run stands, as whoever starts tickets must know it."""
-
-    ticket: str
-    state: str
-    wish: str
-    attempt: int
-    holder: str | None
-    not_before: float
-    iterations: int
-    worked_s: float
-    faults: int
-    environment: bool
-    carries_on: int
-    """The attempt from whose end this one goes on; 0: none."""
-    limits: str
-    """Its own budgets, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,40 +114,10 @@ class Claims:
         self.held.clear()
 
     async def standings(self) -> tuple[Standing, ...]:
-        """Where all tickets of the run stand, in their order. Who lets a lease lapse does not hold its ticket.
-        `not_before` is given by this machine's clock."""
-        query = (
-            select(
-                AgentRow.ticket,
-                AgentRow.state,
-                AgentRow.wish,
-                AgentRow.attempt,
-                AgentRow.holder,
-                AgentRow.not_before,
-                AgentRow.iterations,
-                AgentRow.worked_s,
-                AgentRow.faults,
-                AgentRow.environment,
-                AgentRow.carries_on,
-                AgentRow.limits,
-                AgentRow.lease_ends,
-            )  # type: ignore[call-overload]  # SQLModel types at most four columns
-            .where(AgentRow.run == self._run)
-            .order_by(col(AgentRow.place))
+        """Where all tickets of the run stand: see harness.store.standings."""
+        return await self._database.read(
+            lambda session: standings_of(session, self._run, worker=self.worker, now=self._now(session))
         )
-
-        def read(session: Session) -> tuple[Standing, ...]:
-            now, found = self._now(session), []
-            ahead_s = time.time() - now
-            for *said, lease_ends in session.exec(query):
-                standing = Standing(*said)
-                if standing.not_before:
-                    standing = replace(standing, not_before=standing.not_before + ahead_s)
-                lapsed = standing.holder not in (None, self.worker) and (lease_ends or 0.0) < now
-                found.append(replace(standing, holder=None) if lapsed else standing)
-            return tuple(found)
-
-        return await self._database.read(read)
 
     async def wishes(self) -> Wishes:
         """One look at what is wanted; cheap enough to be taken twice a second."""
@@ -298,11 +247,6 @@ class Claims:
         # In one order, so that no two writers wait for each other; what this session has read before may be old.
         locked = query.order_by(AgentRow.ticket).with_for_update(skip_locked=skip_locked)
         return session.exec(locked.execution_options(populate_existing=True)).all()
-
-
-def waits(not_before: float, now: float) -> bool:
-    """Whether a ticket is not to be tried yet. What lies further ahead was said before the clock was set back."""
-    return 0.0 < not_before - now <= LONGEST_WAIT_S
 
 
 async def as_it_is(database: Database, run: RunRow) -> RunRow:

@@ -17,11 +17,12 @@ from typing import Final
 import pytest
 from sqlmodel import Session
 
-from harness.store.claims import LEASE_S, Claims, LeaseLost, waits
+from harness.store.claims import LEASE_S, Claims, LeaseLost
 from harness.store.database import Database
 from harness.store.effects import StoreEffects
 from harness.store.journal import IllegalMove, StoreJournal
 from harness.store.runs import Runs
+from harness.store.standings import waits
 from harness.store.tables import RunRow, WorkerRow
 from sandbox.presence import born_at
 from tasks.errors import UsageError

@@ -12,10 +12,10 @@ from sqlmodel import Session
 
 from harness.engine import supervisor as engine
 from harness.store.checkpoints import open_checkpoints
-from harness.store.claims import Standing
 from harness.store.database import Database
 from harness.store.journal import StoreJournal
 from harness.store.runs import Runs
+from harness.store.standings import Standing
 from harness.store.tables import AgentRow, WorkerRow
 from tasks.errors import StoreError
 from tasks.states import AgentState

@@ -19,7 +19,7 @@ from harness.engine.outlook import AFTER_FAULT, look_ahead, urgency
 from harness.limits import checked, limits_of
 from harness.settings import AgentSettings, LimitSettings
 from harness.store.agents import WAITS
-from harness.store.claims import Standing
+from harness.store.standings import Standing
 from tasks.errors import UsageError
 from tasks.states import FINAL_STATES, WORKING_STATES
 from tests.unit.memory_ports import ticket
