@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,18 +20,18 @@ from harness.engine.alarm import Alarm
 from harness.engine.breakers import Breaker
 from harness.engine.limits import Limits
 from harness.engine.outlook import AFTER_FAULT, Outlook, look_ahead, urgency
+from harness.engine.overview import Overview
 from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
 from harness.engine.ticket_work import LOOK_S, Standings, TicketWork
 from harness.store.agents import WAITS
-from harness.store.claims import Claims, LeaseLost, Wishes
+from harness.store.claims import Claims, LeaseLost
 from sandbox.driver import Driver
 from tasks.errors import EnvironmentFault
 from tasks.states import FinalState, is_final
 from tasks.ticket import Ticket
 
 _SIGN_OF_LIFE_S: Final = 5.0
-_SHARE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +104,15 @@ class Supervisor:
         self._run, self._ports, self._claims = run, ports, claims
         self._workspaces, self._driver, self._limits, self._breakers = workspaces, driver, limits, breakers
         self._hold_s, self._ttl_s, self._recheck = hold_s, ttl_s, recheck
-        self._wished, self._share, self._short = wished, share, short
-        self._wish, self._revision, self._shared, self._shared_at = "", 0, False, 0.0
+        self._overview = Overview(
+            claims=claims,
+            standings=self._standings,
+            limits=limits,
+            clocks=self._at_work.clocks,
+            wished=wished,
+            share=share,
+            short=short,
+        )
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._told: dict[str, str] = {}
         """Why tickets are not started, as the store has it."""
@@ -135,7 +141,7 @@ class Supervisor:
     @property
     def cancelled(self) -> bool:
         """Whether the user wanted the whole run to end."""
-        return self._wish == "cancelled"
+        return self._overview.wish == "cancelled"
 
     def noted(self, ticket: str, state: str, iterations: int | None) -> None:
         """A ticket at work has come to another state."""
@@ -152,8 +158,8 @@ class Supervisor:
         """
         async with self._signs_of_life(), self._nothing_out(), Pool(self._limits.agents) as pool:
             while True:
-                await self._look()
-                outlook = look_ahead(tickets, self._standings, wish=self._wish, now=time.time())
+                await self._overview.refresh()
+                outlook = look_ahead(tickets, self._standings, wish=self._overview.wish, now=time.time())
                 self._stop_if_hopeless()
                 # Whoever has ended may still be letting go.
                 if (outlook.over or self._at_work.draining) and not self._tasks:
@@ -167,47 +173,17 @@ class Supervisor:
             raise Drained
         return tuple(self._ending(ticket.id) for ticket in tickets)
 
-    async def _look(self) -> None:
-        """Read what the user wants; and where tickets stand, when somebody else may have moved them."""
-        wishes = await self._claims.wishes()
-        if wishes.dead:
-            await self._claims.bury()
-        shared, self._shared = self._shared, wishes.workers > 1
-        if wishes.revision != self._revision:
-            await self._wished()
-        if self._standings.stale or wishes.revision != self._revision or self._shared or shared or wishes.dead:
-            self._standings.stale = False
-            before = dict(self._standings)
-            for one in await self._claims.standings():
-                # What moved here while it was read is known better here, but for what is wished of it: next time.
-                if self._standings.get(one.ticket) is before.get(one.ticket):
-                    self._standings[one.ticket] = one
-                else:
-                    self._standings.stale = True
-            self._change_limits(wishes)
-        news = wishes.revision != self._revision or self._shared != shared
-        if news or self._short() or (self._shared and time.monotonic() - self._shared_at >= _SHARE_S):
-            self._shared_at = time.monotonic()
-            await self._share()
-        self._wish, self._revision = wishes.wish, wishes.revision
-
-    def _change_limits(self, wishes: Wishes) -> None:
-        single = {name: json.loads(one.limits) for name, one in self._standings.items() if one.limits != "{}"}
-        self._limits.change(json.loads(wishes.limits), wishes.workers, single)
-        for ticket, clock in self._at_work.clocks.items():
-            clock.allow(self._limits.ticket_s(ticket))
-
     async def _obey(self, outlook: Outlook) -> None:
         """Stop what is to stop, and end what can only be cancelled."""
         for ticket in tuple(self._tasks):
-            wished = self._standings[ticket].wish
+            wishes = self._overview.wish, self._standings[ticket].wish
             if self._at_work.stopping.get(ticket) in ("cancelled", "lost"):
                 continue
-            if "cancelled" in (self._wish, wished):
+            if "cancelled" in wishes:
                 # What is being handed over is: it cannot be taken back. What is let go of ends in the next look.
                 if ticket in self._at_work.clocks and self._standings[ticket].state != "submitting":
                     self._break_off(ticket, "cancelled")
-            elif "paused" in (self._wish, wished):
+            elif "paused" in wishes:
                 self._at_work.stopping[ticket] = "paused"
             else:
                 self._at_work.stopping.pop(ticket, None)
