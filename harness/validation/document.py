@@ -24,7 +24,7 @@ from harness.validation.facts import (
     StaticFacts,
 )
 from harness.validation.results import CheckResult
-from harness.validation.trial import Series
+from harness.validation.series import Series
 from harness.validation.verdict import Judgement, judge
 from harness.validation.windows import seen_in
 from sandbox.hops import Lost

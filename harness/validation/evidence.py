@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from harness.validation.trial import Run, Series, Trial
+from harness.validation.series import Run, Series
+from harness.validation.trial import Trial
 from harness.validation.verdict import Judgement
 from harness.validation.windows import blemished, origins, story
 from sandbox.driver import LogLine, Window

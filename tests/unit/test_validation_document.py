@@ -25,7 +25,8 @@ from harness.validation.facts import (
     StaticFacts,
 )
 from harness.validation.results import CheckResult, FailingTest, digest
-from harness.validation.trial import Run, Series, Trial
+from harness.validation.series import Run, Series
+from harness.validation.trial import Trial
 from harness.validation.verdict import Judgement, judge
 from harness.validation.windows import failures, seen_in
 from sandbox.driver import LogLine, Sandbox, Window
