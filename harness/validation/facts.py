@@ -77,6 +77,10 @@ class CheckFacts:
         """Whether it changed its answer on the same commit."""
         return len({outcome == "pass" for outcome in self.runs}) > 1
 
+    @property
+    def always_passes(self) -> bool:
+        return bool(self.runs) and all(outcome == "pass" for outcome in self.runs)
+
     def held(self, repeat: int) -> bool:
         """Whether it passed in the sandbox. The ticket's own, and any that did not pass at once, must do so `repeat`
         times in a row."""
@@ -150,3 +154,8 @@ class Facts:
     preserve: bool = False
     lost: tuple[Lost, ...] = ()
     """Where the key was lost in any run of a check."""
+
+    @property
+    def own_checks(self) -> tuple[CheckFacts, ...]:
+        """The ticket's own."""
+        return tuple(check for check in self.checks if check.own)

@@ -7,14 +7,13 @@ when none does, so only a question that was forgotten could make it false: the t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Final
 
 from graphs.ports import Conclusion
 from harness.validation.facts import CheckFacts, Facts, ForkFacts
+from harness.validation.remarks import lost_at, named, notes, praise
 from sandbox.hops import Lost
-
-_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +27,14 @@ class Judgement:
     """Whether the agent can do something about it; otherwise the conclusion is final."""
     failing: tuple[str, ...] = ()
     """Names of the checks that speak against the commit."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """What a reader must know besides: flaky checks, checks that could not be judged, paths nothing can prove."""
 
 
 def judge(facts: Facts) -> Judgement:
     """The verdict on one commit. Whatever is not known counts against it."""
     found = next((objection for ask in _QUESTIONS if (objection := ask(facts)) is not None), None)
-    judgement = found or Judgement("verified", _praise(facts))
-    return Judgement(judgement.conclusion, judgement.reason, judgement.returns, judgement.failing, tuple(_notes(facts)))
+    return replace(found or Judgement("verified", praise(facts)), notes=tuple(notes(facts)))
 
 
 def judge_scope(facts: Facts) -> Judgement | None:
@@ -47,14 +45,14 @@ def judge_scope(facts: Facts) -> Judgement | None:
 def _scope(facts: Facts) -> Judgement | None:
     scope = facts.scope
     if scope.altered:
-        return Judgement("needs_human", f"it alters what judges it: {_named(scope.altered)}")
+        return Judgement("needs_human", f"it alters what judges it: {named(scope.altered)}")
     if scope.outside:
-        return Judgement("needs_human", f"it changes what the ticket does not allow: {_named(scope.outside)}")
+        return Judgement("needs_human", f"it changes what the ticket does not allow: {named(scope.outside)}")
     if scope.submodules:
-        reason = f"it changes the submodule {_named(scope.submodules)}, of whose code no fork has any"
+        reason = f"it changes the submodule {named(scope.submodules)}, of whose code no fork has any"
         return Judgement("unproven", reason, returns=True)
     if not scope.services:
-        what = f"only {_named(scope.unjudged)} changed" if scope.unjudged else "nothing changed"
+        what = f"only {named(scope.unjudged)} changed" if scope.unjudged else "nothing changed"
         return Judgement("failed", f"no service was changed: {what}", returns=True)
     return None
 
@@ -73,7 +71,7 @@ def _sources(facts: Facts) -> Judgement | None:
     running = {fork.service for fork in facts.forks}
     missing = [service for service in facts.scope.services if service not in running]
     if missing:
-        return Judgement("unproven", f"{_named(missing)} was changed and not forked")
+        return Judgement("unproven", f"{named(missing)} was changed and not forked")
     for fork in facts.forks:
         if fork.commit != facts.commit:
             return Judgement("unproven", f"the fork of {fork.service} did not run the commit that is judged")
@@ -101,7 +99,7 @@ def _environment(facts: Facts) -> Judgement | None:
 
 def _own_on_baseline(facts: Facts) -> Judgement | None:
     """Rule 3, first half: the ticket's own checks are red on the untouched baseline."""
-    for check in _own(facts):
+    for check in facts.own_checks:
         if check.baseline not in ("fail", "pass"):
             said = f": {check.baseline_detail}" if check.baseline_detail else ""
             return Judgement("unproven", f"the ticket's check {check.name!r} cannot be judged on the baseline{said}")
@@ -172,7 +170,7 @@ def _records(facts: Facts) -> Judgement | None:
         (records.old_generation, "served by an old generation of a fork"),
     ):
         if count:
-            at = f" at {_named(records.where)}" if records.where else ""
+            at = f" at {named(records.where)}" if records.where else ""
             return Judgement("unproven", f"{count} requests of the checks were {what}{at}", returns)
     return None
 
@@ -181,7 +179,7 @@ def _asked_with_key(facts: Facts) -> Judgement | None:
     """Rule 4, of forks that call one another: what passes since one asked the baseline's other has not asked both."""
     forks = {fork.service for fork in facts.forks}
     for check in facts.checks:
-        for lost in check.lost if _counts(check) and _always_passes(check) else ():
+        for lost in check.lost if _counts(check) and check.always_passes else ():
             if lost.service in forks:
                 reason = f"check {check.name!r} passes without asking all forks on its way: {lost_at(lost)}"
                 return Judgement("unproven", reason, returns=True)
@@ -190,7 +188,7 @@ def _asked_with_key(facts: Facts) -> Judgement | None:
 
 def _own_asked(facts: Facts) -> Judgement | None:
     """Rule 3 with rule 4: what asked no fork has not turned from red to green by the change."""
-    for check in _own(facts):
+    for check in facts.own_checks:
         if check.turned(facts.repeat) and not check.forks:
             return Judgement(
                 "unproven", f"the ticket's check {check.name!r} turned green, and asked no fork for anything"
@@ -240,11 +238,6 @@ _QUESTIONS: Final[tuple[Callable[[Facts], Judgement | None], ...]] = (
 )
 
 
-def lost_at(lost: Lost) -> str:
-    """Where a key was lost, in one clause."""
-    return f"the routing key was lost at {lost.service}, which called {lost.callee} without it"
-
-
 def needs_fault(facts: Facts) -> tuple[str, ...]:
     """The forks for which no ticket check has turned from red to green by them alone: each needs the planted fault."""
     return tuple(fork.service for fork in _changed(facts) if not _turned_by(facts, fork))
@@ -276,51 +269,5 @@ def _counts(check: CheckFacts) -> bool:
     return check.own or check.baseline == "pass"
 
 
-def _always_passes(check: CheckFacts) -> bool:
-    return bool(check.runs) and all(outcome == "pass" for outcome in check.runs)
-
-
-def _own(facts: Facts) -> list[CheckFacts]:
-    return [check for check in facts.checks if check.own]
-
-
 def _by_fork(facts: Facts, lost: Iterable[Lost]) -> bool:
     return bool({loss.service for loss in lost} & {fork.service for fork in facts.forks})
-
-
-def _praise(facts: Facts) -> str:
-    own = _own(facts)
-    others = sum(check.baseline == "pass" for check in facts.checks if not check.own)
-    rest = f"{others} other check{'' if others == 1 else 's'} hold{'s' if others == 1 else ''}"
-    if not own:
-        return f"verified for regressions only, the ticket has no check of its own: {rest}"
-    turned = sum(check.turned(facts.repeat) for check in own)
-    kept = len(own) - turned
-    said = [f"{turned} of the ticket's checks turned from red to green"] if turned else []
-    if kept:
-        said.append(f"{kept} hold as before" if turned else f"{kept} of the ticket's checks hold as before")
-    return f"{', '.join(said)}; {rest}"
-
-
-def _notes(facts: Facts) -> Iterable[str]:
-    for check in facts.checks:
-        if check.flaky:
-            yield f"check {check.name!r} is flaky on the same commit: {' '.join(check.runs)}"
-        if not check.own and check.baseline != "pass":
-            how = "is flaky" if check.baseline_flaky else "fails" if check.baseline == "fail" else "cannot run"
-            yield f"check {check.name!r} cannot be judged: it {how} on the baseline too, which is the baseline's fault"
-        if check.lost and _always_passes(check):
-            yield f"check {check.name!r} did not ask the change on all of its ways: {lost_at(check.lost[0])}"
-    for static in facts.static or ():
-        if static.outcome != "pass" and static.base not in (None, "pass"):
-            yield f"static check {static.command!r} cannot be judged, it does not pass on the base commit either"
-    if facts.scope.unjudged:
-        yield f"nothing that runs can prove the change of {_named(facts.scope.unjudged)}"
-    if facts.scope.added:
-        yield f"adds {_named(facts.scope.added)}, which did not judge this change"
-
-
-def _named(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
