@@ -34,6 +34,7 @@ class LocalBaseline:
         self.system, self.version = system, version
         self.routes = Routes(Router(folder / "router", system), guard)
         self.lease_ends: float | None = None
+        """By the driver's clock; None: it stays."""
         self._launcher = launcher
         self._logs = folder / "logs" / "baseline"
         self._workloads: dict[str, Workload] = {}
@@ -56,10 +57,36 @@ class LocalBaseline:
             upstreams = {name: f"{HOST}:{port}" for name, port in ports.items()}
             outside = {name: f"{host}:{port}" for name, (host, port) in self._outside.items()}
             await self.routes.start({**upstreams, **outside})
-            await together(self._start(service, ports.pop(service.name, 0)) for service in self._all_services())
+            await together(
+                self._start(service, ports.pop(service.name, 0)) for service in self.system.services.values()
+            )
         except BaseException:
             await unsplit(self._abandon(ports))
             raise
+
+    def must_run(self, system: System, version: str) -> None:
+        """BaselineError where it runs anything else."""
+        if version != self.version:
+            what = f"commit {self.version[:12]}, not {version[:12]}"
+        elif system != self.system:
+            what = "another system: spurline.yaml has changed since it came up"
+        else:
+            return
+        raise BaselineError(
+            f"a baseline is up already and runs {what}",
+            hint="`spurline baseline down` first; that ends its sandboxes too",
+        )
+
+    def prolong(self, until: float | None) -> None:
+        """Two who brought it up hold it both: the later end counts, and who set none lets it stay."""
+        if until is None:
+            self.lease_ends = None
+        elif self.lease_ends is not None:
+            self.lease_ends = max(self.lease_ends, until)
+
+    def lapsed(self, now: float) -> bool:
+        """Whether its lease is over."""
+        return self.lease_ends is not None and self.lease_ends <= now
 
     def starts(self) -> tuple[Start, ...]:
         """How far each service has got on the way up."""
@@ -97,9 +124,6 @@ class LocalBaseline:
 
     def logs(self) -> list[LogFile]:
         return [workload.process.log for workload in self._workloads.values()]
-
-    def _all_services(self) -> list[Service]:
-        return list(self.system.services.values())
 
     def _reach(self, service: Service, state: Literal["building", "starting", "awaited"]) -> None:
         self._reached[service.name] = (state, time.monotonic())

@@ -127,8 +127,8 @@ class LocalDriver:
         version = await self._git.resolve(commit)
         async with self._life:
             if self._up is not None:
-                self._must_be_same(self._up[0], system, version)
-                self._prolong(self._up[0], lease_s)
+                self._up[0].must_run(system, version)
+                self._up[0].prolong(self._lease_end(lease_s))
             else:
                 self._up = await self._raise(system, version, lease_s)
             return await self._up[0].view()
@@ -140,9 +140,7 @@ class LocalDriver:
         return await self._up[0].view() if self._up is not None else None
 
     async def hold(self, *, lease_s: float) -> None:
-        baseline, _ = self._running()
-        if baseline.lease_ends is not None:
-            baseline.lease_ends = max(baseline.lease_ends, self._clock() + lease_s)
+        self._running()[0].prolong(self._clock() + lease_s)
 
     async def down(self) -> None:
         await self._down("the baseline was taken down")
@@ -208,7 +206,7 @@ class LocalDriver:
         if self._up is None:
             return ()
         baseline, sandboxes = self._up
-        if baseline.lease_ends is not None and baseline.lease_ends <= self._clock():
+        if baseline.lapsed(self._clock()):
             if not dry_run:
                 await self._down("the baseline's lease ended", only=baseline)
             return ("baseline",)
@@ -231,7 +229,7 @@ class LocalDriver:
         finally:
             self._coming = None
         self._checkouts.keep_spare(version)
-        baseline.lease_ends = None if lease_s is None else self._clock() + lease_s
+        baseline.lease_ends = self._lease_end(lease_s)
         folder = self._state / "logs" / "sandboxes"
         return baseline, Sandboxes(
             baseline,
@@ -257,24 +255,8 @@ class LocalDriver:
             await baseline.stop()
             await self._checkouts.drop_spare()
 
-    def _must_be_same(self, baseline: LocalBaseline, system: System, version: str) -> None:
-        if version != baseline.version:
-            what = f"commit {baseline.version[:12]}, not {version[:12]}"
-        elif system != baseline.system:
-            what = "another system: spurline.yaml has changed since it came up"
-        else:
-            return
-        raise BaselineError(
-            f"a baseline is up already and runs {what}",
-            hint="`spurline baseline down` first; that ends its sandboxes too",
-        )
-
-    def _prolong(self, baseline: LocalBaseline, lease_s: float | None) -> None:
-        """Two who brought it up hold it both: the later end counts, and who set none lets it stay."""
-        if lease_s is None:
-            baseline.lease_ends = None
-        elif baseline.lease_ends is not None:
-            baseline.lease_ends = max(baseline.lease_ends, self._clock() + lease_s)
+    def _lease_end(self, lease_s: float | None) -> float | None:
+        return None if lease_s is None else self._clock() + lease_s
 
     def _opened(self) -> None:
         if not self._tenders:
