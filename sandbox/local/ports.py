@@ -43,7 +43,7 @@ class PortPool:
         while True:
             for _ in range(len(self._free)):
                 port = self._free.popleft()
-                if (held := _held(port)) is not None:
+                if (held := _bound_everywhere(port)) is not None:
                     self._held[port] = held
                     return port
                 # Somebody listens there who asked nobody.
@@ -95,7 +95,7 @@ def _bound(port: int) -> socket.socket | None:
     return held
 
 
-def _held(port: int) -> socket.socket | None:
+def _bound_everywhere(port: int) -> socket.socket | None:
     """A socket that holds the port; None where it cannot be bound on every address, IPv6's too."""
     if (held := _bound(port)) is None or not socket.has_ipv6:
         return held
