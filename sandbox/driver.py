@@ -156,9 +156,6 @@ class LogLine:
     text: str
 
 
-ServiceOwner = Literal["fork", "baseline"]
-
-
 class Driver(Protocol):
     """See the module's text for what each method promises."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from sandbox.keys import masked
 
@@ -12,7 +12,6 @@ ServedBy = Literal["fork", "baseline", "refused", "fault"]
 """`refused`: the router answered 421 (unknown key, or carriers that disagree); `fault`: the planted 503."""
 
 Carrier = Literal["header", "baggage", "tracestate", "trace-id", "other"]
-CARRIERS: Final[tuple[Carrier, ...]] = ("header", "baggage", "tracestate", "trace-id", "other")
 """In the order in which the router believes them."""
 
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NewType, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
-TicketId = NewType("TicketId", str)
 
 ID_LIMIT: Final = 80
 """Characters of an id: it names files, branches and sandboxes."""

@@ -38,12 +38,6 @@ class Image:
         words = (*(self.entrypoint.value if self.entrypoint else ()), *(self.command.value if self.command else ()))
         return Sourced(tuple(self._relative(word) for word in words), last.source)
 
-    @property
-    def interpreted(self) -> bool:
-        """Whether it starts an interpreter, so that the same command works outside of the image."""
-        start = self.start
-        return start is not None and bool(start.value) and posixpath.basename(start.value[0]) in INTERPRETERS
-
     def _relative(self, word: str) -> str:
         prefix = self.workdir.rstrip("/") + "/"
         return word.removeprefix(prefix) if len(prefix) > 1 else word

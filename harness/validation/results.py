@@ -16,7 +16,6 @@ from sandbox.seen import Seen
 from tasks.ticket import Check
 
 Outcome = Literal["pass", "fail", "unjudged"]
-CheckKind = Literal["command", "http"]
 
 
 @dataclass(frozen=True, slots=True)
