@@ -14,8 +14,6 @@ EventKind = Literal[
     "run.limits",
     "fleet.held",
     "fleet.free",
-    "baseline.ready",
-    "baseline.fault",
     "agent.state",
     "agent.activity",
     "agent.nudged",
@@ -27,15 +25,9 @@ EventKind = Literal[
     "model.call",
     "commit.made",
     "static.finished",
-    "fork.ready",
-    "fork.failed",
     "sandbox.gone",
-    "check.started",
     "check.finished",
     "verdict",
-    "effect.intent",
-    "effect.observed",
-    "check.result",
 ]
 
 

@@ -124,10 +124,6 @@ def doing(event: Event) -> str | None:
             return text_of(data.get("doing"))
         case "agent.waited" if (seconds := number(data.get("seconds"))) >= 1:
             return f"waited {seconds:.0f} s for {text_of(data.get('for'))}"
-        case "check.started":
-            return f"check {text_of(data.get('name'))}"
-        case "fork.ready":
-            return f"fork of {text_of(data.get('service'))} is ready"
         case "agent.fault":
             return f"to be tried again: {text_of(data.get('reason'))}"
         case "verdict":

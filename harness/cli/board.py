@@ -74,13 +74,7 @@ def _known(event: Event) -> dict[str, Any]:
 
 def _told(event: Event) -> str | None:
     """What an agent does, in the little room of a line: what it waited for, or tries again, is told by the log."""
-    match event.kind:
-        case "agent.waited" | "agent.fault":
-            return None
-        case "fork.ready":
-            return f"fork {text_of(event.data.get('service'))} is ready"
-        case _:
-            return doing(event)
+    return None if event.kind in ("agent.waited", "agent.fault") else doing(event)
 
 
 def _count(value: Any) -> int:
@@ -117,18 +111,12 @@ def log_line(event: Event) -> str | None:
             return f"{who}nudged{reason}"
         case "sandbox.gone":
             return f"{who}its sandbox is gone and forked anew"
-        case "baseline.ready":
-            return f"the baseline is ready, version {text_of(data.get('version'))[:12]}"
-        case "baseline.fault":
-            return f"the baseline is sick{reason}"
         case "agent.state":
             iteration = _count(data.get("iterations"))
             nth = f" (iteration {iteration})" if iteration and data.get("state") == "generating" else ""
             return f"{who}{text_of(data.get('state'))}{nth}{reason}"
         case "static.finished" if data.get("passed") is False:
             return f"{who}a static check fails"
-        case "fork.failed":
-            return f"{who}the fork of {text_of(data.get('service'))} failed{reason}"
         case "verdict":
             return f"{who}verdict {text_of(data.get('conclusion'))}{reason}"
         case _:

@@ -23,8 +23,6 @@ STORY: Final = (
     "agent.waited",
     "agent.fault",
     "model.call",
-    "fork.ready",
-    "check.started",
     "verdict",
 )
 """The kinds of events from which a fleet can be made."""

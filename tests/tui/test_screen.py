@@ -157,13 +157,13 @@ async def test_all_pages_of_an_agent() -> None:
         happened("agent.state", "failed-00", 1, state="preparing"),
         happened("agent.state", "failed-00", 4, state="generating", iterations=1),
         happened("agent.state", "failed-00", 30, state="failed", reason="out of budget"),
-        happened("fork.ready", "failed-00", 20, service="users"),
+        happened("commit.made", "failed-00", 20, commit="c0ffee"),
     ]
     feed.details = {"failed-00": detailed("failed-00", events)}
     async with driven(feed, (110, 44)) as (app, pilot):
         rows(app).point("failed-00")
         await pilot.press("enter")
-        await until_seen(pilot, "fork.ready", "spurline/run/failed-00", "━", "26s")
+        await until_seen(pilot, "commit.made", "spurline/run/failed-00", "━", "26s")
         await pilot.press("2")
         assert "calls read" in await until_seen(pilot, "I read it first")
         await pilot.press("3")

@@ -45,11 +45,11 @@ def test_a_ticket_through_the_loop() -> None:
 def test_a_line_says_what_is_done_and_not_what_is_waited_for() -> None:
     found = board(
         event("agent.state", "a", state="instantiating"),
-        event("fork.ready", "a", service="users"),
+        event("agent.activity", "a", doing="edit users/app.py"),
         event("agent.waited", "a", 7.0, seconds=5, **{"for": "checks"}),
         event("agent.fault", "a", 8.0, reason="the baseline is sick"),
     )
-    assert (found.agents["a"].doing, found.agents["a"].heard) == ("fork users is ready", 8.0)
+    assert (found.agents["a"].doing, found.agents["a"].heard) == ("edit users/app.py", 8.0)
 
 
 def test_a_run_that_goes_on_knows_where_its_tickets_stand() -> None:
@@ -90,7 +90,7 @@ junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner), max_leaves=4
 )
 keys = st.sampled_from(["state", "reason", "iterations", "doing", "cost_usd", "tickets", "conclusion", "service"])
-kinds = st.sampled_from(["run.started", "agent.state", "agent.activity", "model.call", "verdict", "fork.failed"])
+kinds = st.sampled_from(["run.started", "agent.state", "agent.activity", "model.call", "verdict", "sandbox.gone"])
 
 
 @given(st.lists(st.tuples(kinds, st.none() | st.text(), st.dictionaries(keys, junk)), max_size=8))
@@ -114,7 +114,7 @@ def test_no_event_breaks_it(events: list[tuple[EventKind, str | None, dict[str, 
         (event("static.finished", "a", passed=False), "a: a static check fails"),
         (event("static.finished", "a", passed=True), None),
         (event("agent.activity", "a", doing="read"), None),
-        (event("fork.failed", "a", service="users"), "a: the fork of users failed"),
+        (event("sandbox.gone", "a", times=1), "a: its sandbox is gone and forked anew"),
     ],
 )
 def test_log_lines(one: Event, line: str | None) -> None:

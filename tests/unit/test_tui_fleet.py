@@ -41,10 +41,10 @@ def test_the_rows_of_a_snapshot_hold_and_its_events_only_add() -> None:
     recent = (
         happened("model.call", "users", 1, cost_usd=3.0),
         happened("agent.state", "users", 2, state="validating"),
-        happened("check.started", "users", 3, name="integration"),
+        happened("agent.activity", "users", 3, doing="read app.py"),
     )
     found = fleet_of(Snapshot(RUN, (agent,), recent)).agents["users"]
-    assert (found.cost_usd, found.since, found.heard, found.doing) == (3.0, BEGAN + 2, BEGAN + 3, "check integration")
+    assert (found.cost_usd, found.since, found.heard, found.doing) == (3.0, BEGAN + 2, BEGAN + 3, "read app.py")
 
 
 def test_who_is_not_in_the_last_events_was_silent_since_the_first_of_them() -> None:
