@@ -114,7 +114,7 @@ class Project:
                 hint="without its checks a change would be judged by less: correct the pattern, or leave it out",
             )
         for path in paths:
-            for check, line in _read_placed(path):
+            for check, line in read_http_checks(path):
                 yield check, path, line
 
     def _files(self, pattern: str | None, root: Path | None) -> Sequence[Path]:
@@ -134,13 +134,8 @@ class _HttpCheckFile(Frozen):
     checks: tuple[HttpCheck, ...]
 
 
-def read_http_checks(path: Path) -> tuple[HttpCheck, ...]:
-    """The HTTP checks of one file: a list, or a mapping with the one key `checks`."""
-    return tuple(check for check, _ in _read_placed(path))
-
-
-def _read_placed(path: Path) -> list[tuple[HttpCheck, int | None]]:
-    """Each check of the file with the line where it begins."""
+def read_http_checks(path: Path) -> list[tuple[HttpCheck, int | None]]:
+    """The HTTP checks of one file (a list, or a mapping with the one key `checks`), each with the line it begins on."""
     data = parse(read_text(path), path)
     if isinstance(data, CommentedSeq):
         data = wrapped(data, "checks")

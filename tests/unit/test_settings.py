@@ -239,8 +239,8 @@ def test_http_checks_of_a_list_or_a_mapping(tmp_path: Path) -> None:
     mappings = ("checks:\n" + listed, "checks:\n" + textwrap.indent(listed, "  "))
     for text in (listed, "---\n" + listed, "# comment\n" + listed + "...\n", *mappings):
         checks = read_http_checks(http_file(tmp_path, text))
-        assert [check.name for check in checks] == ["one", "two"]
-    assert read_http_checks(http_file(tmp_path, "[]")) == ()
+        assert [check.name for check, _ in checks] == ["one", "two"]
+    assert read_http_checks(http_file(tmp_path, "[]")) == []
 
 
 @pytest.mark.parametrize(
