@@ -1,4 +1,4 @@
-"""The workers: what turns a ticket into a change.
+"""The agents: what turns a ticket into a change.
 
 * `anthropic` is the one kind of agent there is so far: a model, its tools, and the loop between them. It alone
   imports the model's SDK.

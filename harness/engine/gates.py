@@ -16,7 +16,7 @@ Urgency = Callable[[str], float]
 """How urgent a ticket is: the greater, the sooner; one unit is worth `AGED_S` of waiting."""
 Waited = Callable[[str, str, float], None]
 """Told the ticket, the gate and the seconds that it waited, where that was worth telling."""
-Standing = Callable[[str], AbstractContextManager[None]]
+StandStill = Callable[[str], AbstractContextManager[None]]
 """Lets the time of a ticket stand still."""
 
 AGED_S: Final = 20.0
@@ -41,7 +41,7 @@ class Gate:
         *,
         urgency: Urgency = lambda _: 0.0,
         waited: Waited = lambda ticket, gate, seconds: None,
-        standing: Standing = lambda ticket: nullcontext(),
+        standing: StandStill = lambda ticket: nullcontext(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name

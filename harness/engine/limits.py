@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from graphs.ports import Caps as Rounds
 from harness.engine.allowance import rounds, run_caps, ticket_caps
 from harness.engine.budget import Caps
-from harness.engine.gates import Gate, Standing, Urgency, Waited
+from harness.engine.gates import Gate, StandStill, Urgency, Waited
 
 _OF_A_MACHINE: Final = ("sandboxes", "deletions", "forks", "checks")
 
@@ -40,7 +40,7 @@ class Limits:
         budget: Spending,
         urgency: Urgency,
         waited: Waited,
-        standing: Standing = lambda ticket: nullcontext(),
+        standing: StandStill = lambda ticket: nullcontext(),
         changed: Callable[[Mapping[str, float]], None] = lambda limits: None,
         own_agents: int | None = None,
         changed_before: Mapping[str, float] = MappingProxyType({}),

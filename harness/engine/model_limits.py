@@ -15,7 +15,7 @@ from typing import Final
 
 from harness.agents.meter import Allowance, CallFailed, ModelCall, Slot, Wanted
 from harness.engine.budget import Budget
-from harness.engine.gates import WORTH_TELLING_S, Standing
+from harness.engine.gates import WORTH_TELLING_S, StandStill
 from harness.engine.pace import Pace, Window
 from harness.engine.quota import Quota, Share
 
@@ -76,7 +76,7 @@ class ModelLimits:
         priority: Callable[[str], float] = lambda ticket: 0.0,
         before_call: Callable[[str], None] = lambda ticket: None,
         waited: Callable[[str, float], None] = lambda ticket, seconds: None,
-        standing: Standing = lambda ticket: nullcontext(),
+        standing: StandStill = lambda ticket: nullcontext(),
     ) -> None:
         """`priority`: smaller is sooner, 1 is worth AGING_S of waiting. `before_call` is asked before each try, while
         nothing is held; what it raises reaches the caller as it is. `waited` hears how long a try waited, which is

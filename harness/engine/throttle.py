@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, nullcontext
 from typing import Any, Final
 
 from graphs.ports import Validator, Verdict, Work, Workspaces
-from harness.engine.gates import Gate, Standing
+from harness.engine.gates import Gate, StandStill
 from sandbox.driver import Driver, Sandbox, Source
 from tasks.ticket import Ticket
 
@@ -68,7 +68,7 @@ class ThrottledDriver:
 class TrackedWorkspaces:
     """Workspaces that know which work is out: whose lease is to be renewed, what is left when a ticket breaks off."""
 
-    def __init__(self, inner: Workspaces, standing: Standing = lambda ticket: nullcontext()) -> None:
+    def __init__(self, inner: Workspaces, standing: StandStill = lambda ticket: nullcontext()) -> None:
         """The time of a ticket that waits until its worktree can be made is `standing`."""
         self._inner, self._making = inner, Gate("worktrees", _WORKTREES, standing=standing)
         self.out: dict[str, Work] = {}

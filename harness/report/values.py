@@ -215,7 +215,7 @@ class Report:
     run: str
     project: str
     state: str
-    """`running`, `finished` or `interrupted`."""
+    """`running`, `finished`, `interrupted` or `cancelled`."""
     base: str
     spurline: str
     began_at: float
