@@ -47,7 +47,7 @@ class Fleet:
                     held[text_of(event.data.get("by"))] = text_of(event.data.get("reason"))
                 case "fleet.free":
                     held.pop(text_of(event.data.get("by")), None)
-                case "run.resumed" | "run.interrupted" | "run.finished":
+                case "run.resumed" | "run.interrupted":
                     held.clear()
                 case "agent.waited":
                     waits.append((event.at, text_of(event.data.get("for")), number(event.data.get("seconds"))))

@@ -91,8 +91,6 @@ def log_line(event: Event) -> str | None:
     match event.kind:
         case "run.started":
             return f"run {event.run} began, {_count(data.get('tickets'))} tickets"
-        case "run.finished":
-            return f"run {event.run} ended"
         case "run.interrupted":
             return f"run {event.run} was interrupted"
         case "run.resumed":

@@ -15,7 +15,6 @@ STORY: Final = (
     "run.started",
     "run.resumed",
     "run.interrupted",
-    "run.finished",
     "fleet.held",
     "fleet.free",
     "agent.state",
