@@ -21,6 +21,24 @@ class Stopped(Exception):
     """The ticket is to stop between two steps: a signal, no error. It goes on there when it is taken up again."""
 
 
+class LeaseLost(Exception):
+    """Another worker has the ticket: a signal to let go of it without a word, no error of the user's."""
+
+    def __init__(self, ticket: str) -> None:
+        super().__init__(f"another worker has {ticket!r}")
+        self.ticket = ticket
+
+
+Claim = Callable[[str], int | None]
+"""The generation in which this worker has a ticket, which grows whenever the ticket changes hands; None where nobody's
+claim is to be shown. Raises LeaseLost where somebody else may have it."""
+
+
+def unclaimed(ticket: str) -> int | None:
+    """A Claim of who works where nobody else can."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Where one agent works: made by `Workspaces.prepare`, the same after a resume."""

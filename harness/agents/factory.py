@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from graphs.ports import Agent, Journal
+from graphs.ports import Agent, Claim, Journal, unclaimed
 from harness.agents.meter import Meter
 from harness.agents.notes import Notes
 from harness.settings import AgentSettings
@@ -43,6 +43,7 @@ def build_agent(
     readable: Sequence[Path] = (),
     base_url: str | None = None,
     api_key: str | None = None,
+    claim: Claim = unclaimed,
 ) -> AbstractAsyncContextManager[Agent]:
     """The agent; it works as long as it is entered. Raises ModelError where its client cannot be set up.
 
@@ -65,6 +66,7 @@ def build_agent(
         client,
         meter=meter,
         notes=notes,
+        claim=claim,
         driver=driver,
         journal=journal,
         transcripts=transcripts,

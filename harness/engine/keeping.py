@@ -42,8 +42,8 @@ class Keeping:
         leave: Callable[[Work], None],
         verified_s: float = 0.0,
     ) -> None:
-        """`look` finds the agent of a ticket as it stands in the store; `leave` is told whose sandbox is left alone;
-        `verified_s` as in `kept_s`."""
+        """`look` finds the agent of a ticket as it stands in the store, and raises LeaseLost where another worker has
+        it; `leave` is told whose sandbox is left alone; `verified_s` as in `kept_s`."""
         self._inner, self._look, self._leave, self._verified_s = inner, look, leave, verified_s
 
     async def static(self, work: Work, commit: str) -> str | None:

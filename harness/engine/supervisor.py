@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from graphs.loop import TicketLoop
-from graphs.ports import Ports
+from graphs.ports import LeaseLost, Ports
 from harness.engine.alarm import Alarm
 from harness.engine.breakers import Breaker
 from harness.engine.limits import Limits
@@ -25,7 +25,7 @@ from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
 from harness.engine.ticket_work import LOOK_S, Standings, TicketWork
 from harness.store.agents import WAITS
-from harness.store.claims import Claims, LeaseLost
+from harness.store.claims import Claims
 from sandbox.driver import Driver
 from tasks.errors import EnvironmentFault
 from tasks.states import FinalState, is_final

@@ -16,14 +16,14 @@ from typing import Any, Final
 
 from graphs.loop import TicketLoop, work_ticket
 from graphs.nodes.tear_down import what_came
-from graphs.ports import Ports, Stopped, Submitter, Work
+from graphs.ports import LeaseLost, Ports, Stopped, Submitter, Work
 from graphs.state import TicketState
 from harness.engine.breakers import Breaker
 from harness.engine.clock import TicketClock
 from harness.engine.limits import Limits
 from harness.engine.outlook import AFTER_FAULT
 from harness.engine.throttle import TrackedWorkspaces
-from harness.store.claims import Claims, LeaseLost
+from harness.store.claims import Claims
 from harness.store.journal import IllegalMove
 from harness.store.standings import LONGEST_WAIT_S, Standing, waits
 from tasks.errors import EnvironmentFault, ModelError, SpurlineError, StoreError, disk_is_full
@@ -97,7 +97,7 @@ class TicketWork:
         try:
             await self._worked(ticket, standing, clock)
         except LeaseLost:
-            self._forget(ticket)
+            await self._forget(ticket, clock)
         finally:
             await self._let_go(ticket, clock)
 
@@ -162,10 +162,11 @@ class TicketWork:
             await self._catch_up(ticket, illegal)
             await self.end(ticket, *end)
 
-    def _forget(self, ticket: str) -> None:
-        """Somebody else works on it: nothing of it is ours any more."""
+    async def _forget(self, ticket: str, clock: TicketClock) -> None:
+        """Somebody else works on it: nothing of it is ours any more. What was only taken for lost, since this process
+        stood still, is free again."""
         self._workspaces.out.pop(ticket, None)
-        self._claims.forget(ticket)
+        await self._claims.give_back(ticket, worked_s=clock.worked_s)
         self._standings.stale = True
 
     async def _stopped(self, ticket: str) -> None:
@@ -241,15 +242,16 @@ class TicketWork:
         kept while the environment is waited for."""
         work, standing = self._workspaces.out.get(ticket), self._standings[ticket]
         ended = standing.state in FINAL_STATES
+        if ended:
+            # Nobody takes it up any more: no claim is needed to clear up.
+            self._claims.forget(ticket)
         if work is not None:
             if ended or not waits(standing.not_before, time.time()):
                 await self.quietly(self._ports.validator.release(work), ticket)
                 self._workspaces.out.pop(ticket, None)
             if ended:
                 await self.quietly(self._workspaces.release(work), ticket)
-        if ended:
-            self._claims.forget(ticket)
-        elif ticket in self._claims.held:
+        if ticket in self._claims.held:
             await self._give_back(ticket, clock)
 
     async def clear(self, ticket: str) -> None:
@@ -296,7 +298,7 @@ class TicketWork:
         """Wait for what may fail without harm: only a defect is told."""
         try:
             await effort
-        except SpurlineError:
+        except (SpurlineError, LeaseLost):
             pass
         except Exception:  # the boundary of a clean-up: it must not change how a ticket ended, nor end the run
             self._on_crash(of, traceback.format_exc())

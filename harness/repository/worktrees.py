@@ -2,6 +2,10 @@
 
 What an agent can write to is only files: the commit is made through our own metadata, whatever stands in the worktree's
 `.git`. A worktree counts as made when its mark, which lies outside of it, says so; one without a mark is made anew.
+
+The mark also has the generation of the claim under which the worktree was last taken up. Whoever takes it up writes
+that under the repository's lock, under which branches are moved as well: so a worker whose ticket was taken up by
+another one, and that does not know yet, commits nothing and removes nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from graphs.ports import Work, attempt_name
+from graphs.ports import Claim, LeaseLost, Work, attempt_name, unclaimed
 from harness.repository.repository import Repository
 from tasks.errors import CheckoutError
 from tasks.ticket import Ticket
@@ -38,25 +43,28 @@ class Worktrees:
     `folder` is where the worktrees go (`.spurline/worktrees`); branches are `spurline/<run>/<ticket>`.
     """
 
-    def __init__(self, repository: Repository, folder: Path, base: str) -> None:
-        self._repository, self._folder, self.base = repository, folder, base
+    def __init__(self, repository: Repository, folder: Path, base: str, claim: Claim = unclaimed) -> None:
+        self._repository, self._folder, self.base, self._claim = repository, folder, base, claim
 
     async def prepare(self, run: str, ticket: Ticket, attempt: int = 1, carries_on: int = 0) -> Work:
         """The worktree of the ticket, made where it is not there yet: with the last commit of the attempt `carries_on`,
-        where there is one. What a killed run committed is kept.
+        where there is one. What a killed run committed is kept. From here on nobody writes who had the ticket before.
 
-        A making that fails or is cancelled leaves nothing.
+        A making that fails or is cancelled leaves nothing. Raises LeaseLost, as `commit` and `release` do.
         """
         work = self.work(run, ticket, attempt)
         place = self._place(run, work.name)
         async with self._repository.lock.held():
-            if self._metadata(place) is None:
+            mine, metadata = self._prove(work, place), self._metadata(place)
+            if metadata is None:
                 try:
-                    await self._make(place, await self._start(run, ticket, carries_on))
+                    await self._make(place, await self._start(run, ticket, carries_on), mine or 0)
                 except BaseException:
                     with contextlib.suppress(CheckoutError):
                         await asyncio.shield(self._remove(place))
                     raise
+            elif mine is not None:
+                _mark(place, metadata, mine)
         return work
 
     def work(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
@@ -75,16 +83,17 @@ class Worktrees:
     async def commit(self, work: Work, message: str) -> str | None:
         """Commit all of the worktree but ignored files; the branch's head, or None when it equals the base's tree."""
         place = self._place(work.run, work.name)
+        self._prove(work, place)
         metadata = self._metadata(place)
         if metadata is None:
             raise CheckoutError(f"the worktree {str(place.folder)!r} is gone", hint="retry the ticket")
-        await self.commit_all(place, metadata, message)
+        await self._commit_all(work, place, metadata, message)
         head = await self._repository.branch(place.branch)
         assert head is not None
         trees = await asyncio.gather(self._repository.tree(head), self._repository.tree(work.base))
         return None if trees[0] == trees[1] else head
 
-    async def commit_all(self, place: _Place, metadata: Path, message: str) -> str | None:
+    async def _commit_all(self, work: Work, place: _Place, metadata: Path, message: str) -> str | None:
         """A new commit on the branch with all of the worktree; None when that equals what the branch has already."""
         git, index = self._repository.git, metadata / "index"
         # A git command of the agent's that was killed leaves its lock, and nobody else uses this index.
@@ -102,6 +111,7 @@ class Worktrees:
         made = await git.own("commit-tree", "--no-gpg-sign", tree, "-p", parent, data=message.encode())
         commit = made.decode().strip()
         async with self._repository.lock.held():
+            self._prove(work, place)
             await self._repository.move_branch(place.branch, commit, old)
         return commit
 
@@ -119,8 +129,17 @@ class Worktrees:
 
     async def release(self, work: Work) -> None:
         """Remove the worktree; the branch stays unless nothing was ever committed on it."""
+        place = self._place(work.run, work.name)
         async with self._repository.lock.held():
-            await self._remove(self._place(work.run, work.name))
+            self._prove(work, place)
+            await self._remove(place)
+
+    def _prove(self, work: Work, place: _Place) -> int | None:
+        """The generation of our claim; LeaseLost where another worker has taken the worktree up since."""
+        mine = self._claim(work.ticket.id)
+        if mine is not None and int(_marked(place).get("generation", 0)) > mine:
+            raise LeaseLost(work.ticket.id)
+        return mine
 
     async def _remove(self, place: _Place) -> None:
         await self._clear(place)
@@ -135,7 +154,7 @@ class Worktrees:
         # An agent can move a branch; only what descends from the base is ours.
         return last if last is not None and await self._repository.is_ancestor(self.base, last) else self.base
 
-    async def _make(self, place: _Place, start: str) -> None:
+    async def _make(self, place: _Place, start: str, generation: int) -> None:
         await self._clear(place)
         place.folder.parent.mkdir(parents=True, exist_ok=True)
         git = self._repository.git
@@ -150,7 +169,7 @@ class Worktrees:
         index = metadata / "index"
         await git.own("read-tree", head or start, index=index, tree=place.folder)
         await git.own("checkout-index", "--all", "--quiet", "--force", "--index", index=index, tree=place.folder)
-        _write(place.mark, json.dumps({"metadata": str(metadata)}))
+        _mark(place, metadata, generation)
 
     async def _clear(self, place: _Place) -> None:
         place.mark.unlink(missing_ok=True)
@@ -163,8 +182,8 @@ class Worktrees:
 
     def _metadata(self, place: _Place) -> Path | None:
         try:
-            metadata = Path(json.loads(place.mark.read_text())["metadata"])
-        except (OSError, ValueError, KeyError, TypeError):
+            metadata = Path(_marked(place)["metadata"])
+        except KeyError:
             return None
         return metadata if metadata.is_dir() and place.folder.is_dir() else None
 
@@ -216,8 +235,17 @@ def _nested(folder: Path) -> list[str]:
     return found
 
 
-def _write(path: Path, text: str) -> None:
-    """Put `text` in the place of `path`, whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
-    os.replace(beside, path)  # noqa: PTH105
+def _marked(place: _Place) -> dict[str, Any]:
+    """What the worktree's mark says; nothing where there is none."""
+    try:
+        said = json.loads(place.mark.read_text())
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _mark(place: _Place, metadata: Path, generation: int) -> None:
+    """Put the mark in its place, whole or not at all."""
+    beside = place.mark.with_name(place.mark.name + ".new")
+    beside.write_text(json.dumps({"metadata": str(metadata), "generation": generation}))
+    os.replace(beside, place.mark)  # noqa: PTH105

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.store.claims import Claims
     from harness.store.database import Database
     from harness.store.journal import StoreJournal
-    from harness.store.tables import RunRow
+    from harness.store.tables import AgentRow, RunRow
     from tasks.backlog import Backlog
 
 
@@ -102,7 +102,8 @@ async def crew(
             changed=lambda said: journal.emit("run.limits", None, said),
         )
         backlog_ids = frozenset(ticket.id for ticket in backlog)
-        workspaces = TrackedWorkspaces(Worktrees(repository, project.state / "worktrees", row.base), standing)
+        worktrees = Worktrees(repository, project.state / "worktrees", row.base, claims.generation)
+        workspaces = TrackedWorkspaces(worktrees, standing)
         throttled = cast(Driver, ThrottledDriver(driver, limits.gates, workspaces))
         validator = await stack.enter_async_context(
             LoopValidator(
@@ -114,6 +115,12 @@ async def crew(
                 turn=limits.gates["checks"].place,
             )
         )
+
+        async def agent_of(ticket: str) -> AgentRow:
+            agent = await Runs(database).agent(row.id, ticket)
+            claims.compare(ticket, agent.generation, agent.holder)
+            return agent
+
         noticeboard = Noticeboard(Notes(database), journal, row.id)
         agent = await stack.enter_async_context(
             build_agent(
@@ -121,6 +128,7 @@ async def crew(
                 driver=driver,
                 meter=calls,
                 notes=noticeboard,
+                claim=claims.generation,
                 journal=journal,
                 transcripts=project.state / "transcripts",
                 repo_root=project.root,
@@ -137,7 +145,7 @@ async def crew(
             validator=ThrottledValidator(
                 Keeping(
                     validator,
-                    lambda ticket: Runs(database).agent(row.id, ticket),
+                    agent_of,
                     leave=workspaces.leave,
                     verified_s=settings.baseline.ttl if settings.submit.keep_sandbox else 0.0,
                 ),

@@ -8,7 +8,6 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphs.ports import attempt_name
@@ -42,8 +41,7 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
         match page:
             case "conversation":
                 name = attempt_name(agent.ticket, agent.attempt)
-                path = project.state / "transcripts" / run / f"{name}.jsonl"
-                return replace(detail, said=await asyncio.to_thread(_conversation, path))
+                return replace(detail, said=await asyncio.to_thread(_conversation, project, run, name))
             case "change":
                 commit = commit_of(agent, detail.events)
                 return replace(detail, diff=await _difference(project, row.base, commit))
@@ -91,9 +89,10 @@ async def _logs(project: Project, sandbox: Living) -> tuple[tuple[float, str, st
         return tuple(sorted(found)[-_LOG_LINES:])
 
 
-def _conversation(path: Path) -> tuple[Said, ...]:
-    from harness.agents.transcript import read
+def _conversation(project: Project, run: str, name: str) -> tuple[Said, ...]:
+    from harness.agents.transcript import current, read
 
+    path = current(project.state / "transcripts", run, name)
     if not path.exists():
         return ()
     return tuple(said for entry in read(path) for said in _pieces(entry))[-_SAID:]

@@ -50,11 +50,12 @@ async def record_run(project: Project, agents: Iterable[AgentRow], folder: Path,
 
 def _record(project: Project, agent: AgentRow, folder: Path) -> Path | None:
     from harness.agents.rehearsal.record import recording_of, written
-    from harness.agents.transcript import Transcript
+    from harness.agents.transcript import current, read
     from harness.submission.files import put
 
     name = attempt_name(agent.ticket, agent.attempt)
-    entries = Transcript.open(project.state / "transcripts", agent.run, name).entries
+    path = current(project.state / "transcripts", agent.run, name)
+    entries = list(read(path)) if path.exists() else []
     if not any(entry.origin == "agent" for entry in entries):
         return None
     worktree = project.state / "worktrees" / agent.run / name

@@ -17,6 +17,7 @@ from typing import Final
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
+from graphs.ports import LeaseLost
 from harness.store.database import Database
 from harness.store.standings import Standing, standings_of, waits
 from harness.store.tables import AgentRow, RunRow, WorkerRow
@@ -32,14 +33,6 @@ _HELD_BY: Final = (
     .where(AgentRow.run == bindparam("of_run"), AgentRow.ticket == bindparam("of_ticket"))
     .with_for_update()
 )
-
-
-class LeaseLost(Exception):
-    """Another worker has the ticket: a signal to let go of it without a word, no error of the user's."""
-
-    def __init__(self, ticket: str) -> None:
-        super().__init__(f"another worker has {ticket!r}")
-        self.ticket = ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +95,23 @@ class Claims:
             where = f"process {others[0].pid} on {others[0].host.split('/')[0]}"
             raise UsageError(f"run {self._run} is being worked on by {where}", hint="`spurline worker` shares the work")
 
+    def generation(self, ticket: str) -> int | None:
+        """The generation in which this worker has the ticket, None where it does not. LeaseLost where somebody else may
+        have taken it, for all that can be told without asking: no sign of life was shown for as long as a lease."""
+        mine = self.held.get(ticket)
+        if mine is not None and _since_boot() - self._alive_at > self._lease_s:
+            raise LeaseLost(ticket)
+        return mine
+
     def ensure(self, ticket: str) -> None:
-        """LeaseLost where somebody else may have the ticket, for all that this worker can tell without asking: it has
-        lost it, or has not shown a sign of life for as long as a lease."""
-        if ticket not in self.held or _since_boot() - self._alive_at > self._lease_s:
+        """LeaseLost where this worker does not have the ticket, or `generation` doubts it."""
+        if self.generation(ticket) is None:
+            raise LeaseLost(ticket)
+
+    def compare(self, ticket: str, generation: int, holder: str | None) -> None:
+        """LeaseLost where the store says that somebody else has the ticket, or had it since."""
+        mine = self.held.get(ticket)
+        if (mine is not None and generation != mine) or holder not in (None, self.worker):
             raise LeaseLost(ticket)
 
     async def end(self) -> None:
@@ -216,12 +222,8 @@ class Claims:
         # What other writes of this transaction left to be written may be a claim.
         session.flush()
         found = session.connection().execute(_HELD_BY, {"of_run": self._run, "of_ticket": ticket}).first()
-        if found is None:
-            return
-        generation, holder = found
-        mine = self.held.get(ticket)
-        if (mine is not None and generation != mine) or holder not in (None, self.worker):
-            raise LeaseLost(ticket)
+        if found is not None:
+            self.compare(ticket, *found)
 
     def _free(self, session: Session, tickets: Sequence[str], now: float) -> Iterable[AgentRow]:
         # Rows that another worker is just changing are left to it, where the database can tell.

@@ -16,7 +16,8 @@ from typing import Any, cast
 from sqlalchemy import Connection, Update, and_, bindparam, insert, select, update
 from sqlmodel import Session, col
 
-from harness.store.claims import Claims, LeaseLost
+from graphs.ports import LeaseLost
+from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.tables import AgentRow, EventRow
 from tasks.errors import StoreError

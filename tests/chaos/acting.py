@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from harness.agents.transcript import Transcript
+from harness.agents.transcript import FIRST, Transcript, current
 from tests.chaos.stage import Stage, staged
 from tests.conftest import commit_all
 
@@ -80,4 +80,5 @@ def shown(stage: Stage, ticket: str) -> dict[str, Any]:
 
 def transcript(stage: Stage, name: str) -> Transcript:
     (run,) = [path.name for path in (stage.state / "transcripts").iterdir()]
-    return Transcript.open(stage.state / "transcripts", run, name)
+    path = current(stage.state / "transcripts", run, name)
+    return Transcript.open(stage.state / "transcripts", run, name, int(path.stem.partition("~")[2] or FIRST))

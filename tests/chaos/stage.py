@@ -133,6 +133,7 @@ class Stage:
         holds a file's only lock and never ends waits for ever."""
         while True:
             while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                assert process.poll() is None, process.communicate()
                 time.sleep(_POLL_S)
             if self.store.may_write():
                 return

@@ -13,7 +13,8 @@ from typing import Any, Final
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness.store.claims import Claims, LeaseLost
+from graphs.ports import LeaseLost
+from harness.store.claims import Claims
 from harness.store.database import Database
 from harness.store.journal import StoreJournal
 from harness.store.runs import Runs

@@ -17,7 +17,8 @@ from typing import Final
 import pytest
 from sqlmodel import Session
 
-from harness.store.claims import LEASE_S, Claims, LeaseLost
+from graphs.ports import LeaseLost
+from harness.store.claims import LEASE_S, Claims
 from harness.store.database import Database
 from harness.store.effects import StoreEffects
 from harness.store.journal import IllegalMove, StoreJournal

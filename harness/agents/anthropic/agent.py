@@ -17,7 +17,7 @@ from typing import Final, Self
 
 import httpx
 
-from graphs.ports import Generated, Journal, Work, attempt_name
+from graphs.ports import Claim, Generated, Journal, Work, attempt_name, unclaimed
 from harness.agents.anthropic.circles import same_calls
 from harness.agents.anthropic.client import ModelClient, Reply
 from harness.agents.anthropic.files import file_tools
@@ -42,7 +42,7 @@ from harness.agents.anthropic.turn import DiagnosticsInput, ask_human_tool, ques
 from harness.agents.conversation import Block, text_block, tool_calls, tool_result
 from harness.agents.meter import Meter, ModelCall, OutOfBudget
 from harness.agents.notes import Notes
-from harness.agents.transcript import Entry, Transcript, carry_over
+from harness.agents.transcript import FIRST, Entry, Transcript, carry_over
 from sandbox.driver import Cursor, Driver
 from tasks.errors import SandboxError
 from tasks.text import one_line
@@ -75,11 +75,12 @@ class AnthropicAgent:
         entry: str,
         turns: int,
         diagnostics: Diagnostics,
+        claim: Claim = unclaimed,
     ) -> None:
         self._client, self._meter, self._notes = client, meter, notes
         self._driver, self._journal = driver, journal
         self._transcripts, self._grounds, self._entry = transcripts, grounds, entry
-        self._turns, self._diagnostics = turns, diagnostics
+        self._turns, self._diagnostics, self._claim = turns, diagnostics, claim
         self._system = system_blocks(SYSTEM)
         # Plain http on loopback only: no certificates are loaded, no proxy of the environment is asked.
         self._http = httpx.AsyncClient(trust_env=False, verify=False)
@@ -96,14 +97,16 @@ class AnthropicAgent:
         await self._client.__aexit__(kind, error, trace)
 
     async def carry_on(self, work: Work, attempt: int) -> bool:
-        """Take over what was said in an earlier attempt; see graphs.ports.Agent. Raises StoreError."""
-        earlier = attempt_name(work.ticket.id, attempt)
-        return await asyncio.to_thread(carry_over, self._transcripts, work.run, earlier, work.name)
+        """Take over what was said in an earlier attempt; see graphs.ports.Agent. Raises StoreError, LeaseLost."""
+        earlier, mine = attempt_name(work.ticket.id, attempt), self._claim(work.ticket.id) or FIRST
+        return await asyncio.to_thread(carry_over, self._transcripts, work.run, earlier, work.name, mine)
 
     async def generate(self, work: Work, message: str, iteration: int) -> Generated:
         """Say `message`, once an iteration, and go on until the model ends its turn. Raises ModelError, StoreError,
-        SandboxError, and what the meter raises to stop here; called again with the same, it goes on from there."""
-        transcript = await asyncio.to_thread(Transcript.open, self._transcripts, work.run, work.name)
+        SandboxError, LeaseLost, and what the meter raises to stop here; called again with the same, it goes on from
+        there."""
+        mine = self._claim(work.ticket.id) or FIRST
+        transcript = await asyncio.to_thread(Transcript.open, self._transcripts, work.run, work.name, mine)
         turn = _this_turn(transcript.own)
         if not (turn and turn[0].iteration == iteration):
             await asyncio.to_thread(transcript.add, "loop", [text_block(message)], iteration=iteration)
