@@ -6,6 +6,7 @@ Ports pass ids, words and small numbers: what is big (transcripts, evidence, exc
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -156,8 +157,9 @@ class Submitter(Protocol):
 class Journal(Protocol):
     """The append-only story of the run."""
 
-    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> None:
-        """Note one event; never blocks, never fails the caller."""
+    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> Future[Any]:
+        """Note one event; never blocks, never fails the caller. What is returned is done when the event is on the disk,
+        and raises what kept it from there."""
         ...
 
     async def move(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-Told = Callable[[Literal["fleet.held", "fleet.free"], Mapping[str, Any]], None]
+Told = Callable[[Literal["fleet.held", "fleet.free"], Mapping[str, Any]], object]
 
 AFTER_S: Final = 30.0
 """A reason is told when it has held everything for so long."""

@@ -41,7 +41,7 @@ class Limits:
         urgency: Urgency,
         waited: Waited,
         standing: StandStill = lambda ticket: nullcontext(),
-        changed: Callable[[Mapping[str, float]], None] = lambda limits: None,
+        changed: Callable[[Mapping[str, float]], object] = lambda limits: None,
         own_agents: int | None = None,
         changed_before: Mapping[str, float] = MappingProxyType({}),
     ) -> None:

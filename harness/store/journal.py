@@ -73,13 +73,16 @@ class StoreJournal:
         """Call `listener` with every further event, in this thread. It must be quick and never raise."""
         self._listeners.append(listener)
 
-    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> None:
+    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> Future[bool]:
         event = self._event(kind, ticket, data)
         try:
-            self._database.post(lambda session: self._append(session, event)).add_done_callback(self._remember)
+            noted = self._database.post(lambda session: self._append(session, event))
         except StoreError as error:
-            self._failure = error
+            noted = Future()
+            noted.set_exception(error)
+        noted.add_done_callback(self._remember)
         self._tell(event)
+        return noted
 
     async def move(
         self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None

@@ -204,6 +204,14 @@ def test_killed_when_all_had_ended_it_still_leaves() -> None:
         assert stage.run("runs", "resume").code == 2
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_an_answer_cost_is_known_before_the_answer_is(when: str) -> None:
+    with staged(names(asks=1)) as stage:
+        assert not killed_at(stage, [(f"{TRANSCRIPT}.add[agent]", when, 1)])
+        assert stage.rows("SELECT model_calls FROM agents") == [(1,)]
+        assert stage.rows("SELECT count(*) FROM events WHERE kind = 'model.call'") == [(1,)]
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("chain", range(CHAINS))
 def test_a_hundred_killed_at_every_place(of_hundred: Account, chain: int) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
@@ -42,6 +43,7 @@ from tasks.errors import ModelError, SandboxGone
 from tasks.events import EventKind
 from tasks.states import AgentState
 from tasks.ticket import Ticket
+from tests.unit.memory_ports import noted
 
 MakeRepo = Callable[[Mapping[str, str]], Path]
 OPENING = "Ticket one: Greet in the plural\n\nPlease."
@@ -117,8 +119,9 @@ class Notes:
 
     events: list[tuple[str, str | None, Mapping[str, Any]]] = field(default_factory=list)
 
-    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> None:
+    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> Future[Any]:
         self.events.append((kind, ticket, data or {}))
+        return noted()
 
     async def move(
         self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None

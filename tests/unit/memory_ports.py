@@ -6,6 +6,7 @@ They do what the contract in graphs.ports says, note every call, and hold the jo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -143,6 +144,13 @@ class MemoryWorkspaces:
         self._world.out.discard(work.ticket.id)
 
 
+def noted() -> Future[Any]:
+    """What a journal returns for an event that is on the disk."""
+    done: Future[Any] = Future()
+    done.set_result(True)
+    return done
+
+
 class MemoryJournal:
     """The story in memory; an illegal move fails the test that made it."""
 
@@ -152,8 +160,9 @@ class MemoryJournal:
         self.data: dict[str, dict[str, Any]] = {}
         self.events: list[tuple[str, str | None, dict[str, Any]]] = []
 
-    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> None:
+    def emit(self, kind: EventKind, ticket: str | None = None, data: Mapping[str, Any] | None = None) -> Future[Any]:
         self.events.append((kind, ticket, dict(data or {})))
+        return noted()
 
     async def move(
         self, ticket: str, state: AgentState, reason: str = "", data: Mapping[str, Any] | None = None

@@ -357,8 +357,8 @@ class _Fragile:
     def __init__(self, target: Any, killer: Killer) -> None:
         self._target, self._killer = target, killer
 
-    def emit(self, *args: Any) -> None:
-        self._target.emit(*args)
+    def emit(self, *args: Any) -> Any:
+        return self._target.emit(*args)
 
     def __getattr__(self, name: str) -> Any:
         async def method(*args: Any, **named: Any) -> Any:

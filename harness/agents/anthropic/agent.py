@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import httpx
 
@@ -148,7 +149,7 @@ class AnthropicAgent:
                 messages=marked(transcript.messages()),
                 billed=lambda call: self._note_call(work, call),
             )
-            await asyncio.to_thread(transcript.add, "agent", reply.content, stop_reason=reply.stop_reason)
+            await asyncio.to_thread(_keep, reply, transcript)
             if (ended := await self._after(reply, work, transcript, tools)) is not None:
                 return ended
         return Generated("done", f"handed in what there was after {self._turns} model calls")
@@ -218,8 +219,8 @@ class AnthropicAgent:
                 await asyncio.to_thread(transcript.add, "user", said, note=note.id)
         await self._notes.told(work, waiting)
 
-    def _note_call(self, work: Work, call: ModelCall) -> None:
-        self._journal.emit("model.call", work.ticket.id, asdict(call))
+    def _note_call(self, work: Work, call: ModelCall) -> Future[Any]:
+        return self._journal.emit("model.call", work.ticket.id, asdict(call))
 
     def _doing(self, work: Work, doing: str) -> None:
         self._journal.emit("agent.activity", work.ticket.id, {"doing": doing})
@@ -231,6 +232,13 @@ class AnthropicAgent:
         except SandboxError:
             # The loop finds out by itself; here it only means that the agent sees older exchanges once more.
             self._heard.pop(work.sandbox, None)
+
+
+def _keep(reply: Reply, transcript: Transcript) -> None:
+    """Have the answer on the disk, after what it cost: an answer that nobody knows the price of would be for free. In a
+    thread, which waits for both."""
+    reply.noted.result()
+    transcript.add("agent", reply.content, stop_reason=reply.stop_reason)
 
 
 def _this_turn(entries: Sequence[Entry]) -> Sequence[Entry]:

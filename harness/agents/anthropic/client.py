@@ -11,8 +11,8 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -49,8 +49,14 @@ class CallLimits:
     """As much of a server's `retry-after` is obeyed."""
 
 
-Billed = Callable[[ModelCall], None]
-"""Hears of every answer that was billed, also of one that broke off."""
+Billed = Callable[[ModelCall], Future[Any]]
+"""Hears of every answer that was billed, also of one that broke off; what it returns is done when that is noted."""
+
+
+def _unnoted(call: ModelCall) -> Future[Any]:
+    done: Future[Any] = Future()
+    done.set_result(None)
+    return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Reply:
     content: list[Block]
     stop_reason: str
     call: ModelCall
+    noted: Future[Any]
+    """Done when it is on the disk that the call was billed: whoever keeps the answer waits for that first."""
 
 
 class ModelClient:
@@ -112,22 +120,32 @@ class ModelClient:
         system: Sequence[Block],
         tools: Sequence[Block],
         messages: Sequence[Message],
-        billed: Billed = lambda call: None,
+        billed: Billed = _unnoted,
     ) -> Reply:
         """The model's answer to `messages`. Raises ModelError when it refuses for good or after the last try, and
         whatever the meter raises when it lets no (further) try start."""
-        limits = self._limits
+        limits, notes = self._limits, list[Future[Any]]()
+
+        def note(call: ModelCall) -> Future[Any]:
+            notes.append(billed(call))
+            return notes[-1]
+
+        async def rest(seconds: float) -> None:
+            while notes:
+                await asyncio.wrap_future(notes.pop())
+            await self._meter.wait(ticket, seconds)
+
         # The layout is checked by the API, not by types: blocks come back exactly as they went.
         request: dict[str, Any] = {"system": system, "tools": tools, "messages": messages}
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(limits.tries),
             wait=_Backoff(limits),
             retry=tenacity.retry_if_exception_type(CallFailed),
-            sleep=partial(self._meter.wait, ticket),
+            sleep=rest,
             reraise=True,
         )
         try:
-            reply: Reply = await retrying(self._try, ticket, request, billed)
+            reply: Reply = await retrying(self._try, ticket, request, note)
         except CallFailed as failed:
             raise ModelError(
                 f"the model gave no answer in {limits.tries} tries; the last one: {failed.message}",
@@ -142,11 +160,10 @@ class ModelClient:
             began = time.monotonic()
             answer = Answer()
 
-            def charge(stop_reason: str) -> ModelCall:
+            def charge(stop_reason: str) -> tuple[ModelCall, Future[Any]]:
                 call = _charged(answer, stop_reason, time.monotonic() - began)
                 slot.charge(call)
-                billed(call)
-                return call
+                return call, billed(call)
 
             try:
                 async with asyncio.timeout(self._limits.wall_s):
@@ -158,9 +175,9 @@ class ModelClient:
                 if explained is error:
                     raise
                 raise explained from error
-            call = charge(stop_reason)
+            call, noted = charge(stop_reason)
         self._estimate.answered(ticket, length)
-        return Reply(content, stop_reason, call)
+        return Reply(content, stop_reason, call, noted)
 
     async def _stream(self, request: dict[str, Any], slot: Slot, answer: Answer) -> tuple[list[Block], str]:
         """The whole answer, and why it ended; what came of it before an error is in `answer`."""
