@@ -55,8 +55,7 @@ class PortPool:
                 )
 
     def let_go(self, port: int) -> None:
-        """Let the process that is to have the port bind it. What is built in the meantime takes minutes, and whoever
-        came to listen there would answer for the service."""
+        """Let the process that is to have the port bind it."""
         if (held := self._held.pop(port, None)) is not None:
             held.close()
 
@@ -82,6 +81,24 @@ class PortPool:
                 return True
             self._blocks.append(first)
         return False
+
+
+def is_listened_on(port: int) -> bool:
+    """Whether somebody listens on the port, on whatever address. Connections that have ended do not count."""
+    families = [(socket.AF_INET, ""), *([(socket.AF_INET6, "::")] if socket.has_ipv6 else [])]
+    return any(_is_refused(family, host, port) for family, host in families)
+
+
+def _is_refused(family: socket.AddressFamily, host: str, port: int) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _bound(port: int) -> socket.socket | None:

@@ -21,7 +21,7 @@ from sandbox.local.cages import Cages
 from sandbox.local.checkouts import Checkout, Checkouts
 from sandbox.local.guard import Guard
 from sandbox.local.logfile import LogFile
-from sandbox.local.ports import PortPool
+from sandbox.local.ports import PortPool, is_listened_on
 from sandbox.local.process import Process
 from sandbox.local.together import unsplit
 from sandbox.service import Service, fill
@@ -147,8 +147,9 @@ class Launcher:
             if not baseline and (cage is None or confinement() == "none"):
                 self._must_lead_nowhere(checkout)
             setting = _Setting(service, folder, env, port, address, log, cage, build_cage)
-            build_s = await self._build(setting)
+            # A build may listen there itself, as the service will.
             self._ports.let_go(port)
+            build_s = await self._build(setting)
             process = self._spawn(setting)
             on_run()
             ready_s = await self._wait(setting, process)
@@ -230,6 +231,12 @@ class Launcher:
                 )
         finally:
             log.remove()
+        if is_listened_on(setting.port):
+            # A build takes minutes, and whoever came meanwhile would answer for the service.
+            raise SandboxError(
+                f"somebody listens on port {setting.port}, which {service.name!r} was to have when it was built",
+                hint="let its build end what it starts; another program may also have taken the port: try again",
+            )
         return time.monotonic() - began
 
     def _spawn(self, setting: _Setting) -> Process:

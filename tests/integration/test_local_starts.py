@@ -121,6 +121,24 @@ async def test_a_build_changes_nobody_elses_files(sample: Sample, tmp_path: Path
         assert await word(baseline.urls["b"]) == "b"
 
 
+async def test_a_build_may_listen_on_the_port_that_the_service_will_have(sample: Sample, tmp_path: Path) -> None:
+    system = system_of(build="sh make.sh")
+    good = commit(sample, {"b/make.sh": "true\n"})
+    listens = (
+        "import http.server, os, threading, urllib.request\n"
+        "port = int(os.environ['PORT'])\n"
+        "server = http.server.HTTPServer(('127.0.0.1', port), http.server.SimpleHTTPRequestHandler)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
+        "word = urllib.request.urlopen(f'http://127.0.0.1:{port}/spoken.txt').read()\n"
+        "open('word.txt', 'wb').write(word)\n"
+    )
+    files = {"b/make.sh": f"{sys.executable} make.py\n", "b/make.py": listens, "b/spoken.txt": "rendered"}
+    built = commit(sample, files)
+    async with upped(sample, tmp_path / "state", system, good) as driver:
+        box = await driver.create("x", ttl_s=60, sources={"b": Source(commit=built)})
+        assert await word(box.urls["b"]) == "rendered"
+
+
 async def test_nobody_takes_the_port_during_the_build_and_answers_for_the_fork(sample: Sample, tmp_path: Path) -> None:
     system = system_of(build="sh make.sh")
     good = commit(sample, {"b/make.sh": "true\n"})
@@ -129,10 +147,12 @@ async def test_nobody_takes_the_port_during_the_build_and_answers_for_the_fork(s
         creating = asyncio.create_task(driver.create("x", ttl_s=60, sources={"b": Source(commit=slow)}))
         while not (ports := [path for path in tmp_path.glob("state/checkouts/*/b/port") if path.read_text()]):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        with pytest.raises(OSError, match="Address already in use"):
-            socket.create_server(("127.0.0.1", int(ports[0].read_text())))
-        ports[0].with_name("go").touch()
-        box = await creating
+        with socket.create_server(("127.0.0.1", port := int(ports[0].read_text()))):
+            ports[0].with_name("go").touch()
+            with pytest.raises(SandboxError, match=f"somebody listens on port {port}, which 'b' was to have"):
+                await creating
+        assert len(checkouts(tmp_path)) == 1
+        box = await driver.create("x", ttl_s=60, sources={"b": Source(commit=good)})
         assert await word(box.urls["b"]) == "b"
 
 
