@@ -12,7 +12,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+BROKEN: Final = "broken"
+"""Why an answer stopped that did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class ModelCall:
     """0 where the price is not known."""
     seconds: float
     stop_reason: str
-    """The API's word; `broken` for an answer that did not come to its end."""
+    """The API's word, or BROKEN."""
     priced: bool = True
     """Whether `cost_usd` is a price; False for a model that nobody has a price of."""
 

@@ -237,6 +237,10 @@ class Budget:
         self._spent[ticket] = self._used(ticket)
         self._since.pop(ticket, None)
 
+    def excuse(self, ticket: str, seconds: float) -> None:
+        """Count so much less of the ticket's minutes."""
+        self._spent[ticket] = self._spent.get(ticket, NOTHING) - Spent(seconds=seconds)
+
     def goes_on(self, ticket: str) -> None:
         """Let the ticket's minutes count."""
         self._since.setdefault(ticket, self._clock())

@@ -63,6 +63,12 @@ class TicketClock:
             self._standing_since = None
             self._reschedule(self._ends())
 
+    def excuse(self, seconds: float) -> None:
+        """Count so much less of what has passed."""
+        self._stood_s += seconds
+        if self._standing_since is None:
+            self._reschedule(self._ends())
+
     async def __aenter__(self) -> Self:
         self._began = self._now()
         await self._timeout.__aenter__()

@@ -77,18 +77,22 @@ class ModelLimits:
         before_call: Callable[[str], None] = lambda ticket: None,
         waited: Callable[[str, float], None] = lambda ticket, seconds: None,
         standing: StandStill = lambda ticket: nullcontext(),
+        excused: Callable[[str, float], None] = lambda ticket, seconds: None,
     ) -> None:
         """`priority`: smaller is sooner, 1 is worth AGING_S of waiting. `before_call` is asked before each try, while
         nothing is held; what it raises reaches the caller as it is. `waited` hears how long a try waited, which is
-        `standing` time of its ticket, as is what lies between two tries."""
+        `standing` time of its ticket, as is what lies between two tries; `excused` how long one took that failed, as
+        the one before had."""
         self._budget, self._priority, self._before_call, self._waited = budget, priority, before_call, waited
-        self._standing = standing
+        self._standing, self._excused = standing, excused
         self._window, self._pace, self._quota = Window(model_calls), Pace(), Quota()
         self._not_before = 0.0
         self._waiting: list[_Waiting] = []
         self._between: list[_Between] = []
         self._unserved: dict[str, float] = {}
         """Since when a ticket waits for an answer, over all tries."""
+        self._failing: set[str] = set()
+        """Tickets whose last try failed."""
         self._in_flight = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -234,16 +238,25 @@ class ModelLimits:
         if failed is None:
             self._unserved.pop(call.ticket, None)
             if call.billed:
+                self._failing.discard(call.ticket)
                 self._pace.answered()
                 self._window.answered(now, call.began, self._in_flight)
         elif failed.trouble in ("rate_limited", "overloaded"):
             self._rejected(call, failed, now)
         else:
             self._window.failed(now)
-        if failed is not None and failed.retry_after_s is not None:
-            self._not_before = max(self._not_before, now + failed.retry_after_s)
+        if failed is not None:
+            self._excuse(call, now - call.began)
+            self._not_before = max(self._not_before, now + (failed.retry_after_s or 0.0))
         self._in_flight -= 1
         self._serve()
+
+    def _excuse(self, call: _InFlight, seconds: float) -> None:
+        """What a model takes to give no answer again is no work on the ticket."""
+        if call.ticket in self._failing:
+            self._budget.excuse(call.ticket, seconds)
+            self._excused(call.ticket, seconds)
+        self._failing.add(call.ticket)
 
     def _rejected(self, call: _InFlight, failed: CallFailed, now: float) -> None:
         if failed.trouble == "overloaded":

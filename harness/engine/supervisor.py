@@ -81,11 +81,12 @@ class Supervisor:
         hold_s: float = 1800.0,
         ttl_s: float = 1800.0,
     ) -> None:
-        """`faults` of the environment end a ticket, a fault that holds for `hold_s` ends the run. `ttl_s`: leases of
-        sandboxes. `on_crash` is told the ticket (or what else was at work) and the traceback of a defect of ours,
-        `taken_up` a ticket before it is worked on, and `rest` one whose time stands still; `recheck` is called when
-        tickets are to stop that may wait to call the model, `wished` when the user was heard of, `share` now and then
-        while others work on the run too, and at once where something is `short`."""
+        """`faults` of the environment end a ticket (those of the model only while it answers others), a fault that
+        holds for `hold_s` ends the run. `ttl_s`: leases of sandboxes. `on_crash` is told the ticket (or what else was
+        at work) and the traceback of a defect of ours, `taken_up` a ticket before it is worked on, and `rest` one whose
+        time stands still; `recheck` is called when tickets are to stop that may wait to call the model, `wished` when
+        the user was heard of, `share` now and then while others work on the run too, and at once where something is
+        `short`."""
         self._standings = Standings()
         self._at_work = TicketWork(
             run=run,
@@ -128,6 +129,10 @@ class Supervisor:
         """The time of a ticket at work does not count in the block."""
         return self._at_work.standing(ticket)
 
+    def excuse(self, ticket: str, seconds: float) -> None:
+        """So much of the time of a ticket at work does not count."""
+        self._at_work.excuse(ticket, seconds)
+
     def drain(self) -> None:
         """Start nothing any more, and let everything at work stop at its next step."""
         self._at_work.draining = True
@@ -149,6 +154,11 @@ class Supervisor:
         if standing is not None:
             known = standing.iterations if iterations is None else iterations
             self._standings.change(ticket, state=state, iterations=known)
+
+    def answered(self, ticket: str) -> None:
+        """The model gave a ticket a whole answer: it is there."""
+        self._at_work.answered(ticket)
+        self._breakers["model"].mend()
 
     async def work(self, tickets: Sequence[Ticket]) -> tuple[Ending, ...]:
         """Take every ticket to its end. Cancelled from outside, it lets go of all that is out and re-raises.

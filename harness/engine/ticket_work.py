@@ -90,6 +90,9 @@ class TicketWork:
         """Tickets at work that are to stop, and why: `paused`, `cancelled`, or `lost` to another worker."""
         self.draining = False
         """Whether all of them are to stop."""
+        self._answers = 0
+        self._unanswered: dict[str, int] = {}
+        """Tickets that the model gave no answer since: how many it had given all of them by then."""
 
     async def take(self, ticket: str) -> None:
         standing = self._standings[ticket]
@@ -199,15 +202,33 @@ class TicketWork:
 
     async def _faulted(self, ticket: str, error: EnvironmentFault, clock: TicketClock) -> None:
         """The environment broke a step off: the ticket tries it again later, and nothing of that is the agent's."""
-        times, reason = self._standings[ticket].faults + 1, one_line(error.message, 500)
+        counts = not isinstance(error, ModelError) or self._alone_unanswered(ticket)
+        times, reason = self._standings[ticket].faults + counts, one_line(error.message, 500)
         self._ports.journal.emit("agent.fault", ticket, {"times": times, "code": error.code, "reason": reason})
         self._breakers["model" if isinstance(error, ModelError) else "baseline"].trip(reason)
-        if times > self._faults:
+        if counts and times > self._faults:
             await self.end(ticket, "error", reason, environment=True)
             return
-        wait_s = min(2.0 ** (times - 1), LONGEST_WAIT_S)
-        await self._give_back(ticket, clock, wait_s=wait_s, fault=True, reason=f"{AFTER_FAULT}: {reason}")
+        wait_s = min(2.0 ** max(times - 1, 0), LONGEST_WAIT_S)
+        await self._give_back(ticket, clock, wait_s=wait_s, fault=counts, reason=f"{AFTER_FAULT}: {reason}")
         self._standings.change(ticket, faults=times, not_before=time.time() + wait_s)
+
+    def excuse(self, ticket: str, seconds: float) -> None:
+        """So much of the ticket's time does not count."""
+        if (clock := self.clocks.get(ticket)) is not None:
+            clock.excuse(seconds)
+
+    def answered(self, ticket: str) -> None:
+        """The model gave the ticket a whole answer."""
+        self._answers += 1
+        self._unanswered.pop(ticket, None)
+
+    def _alone_unanswered(self, ticket: str) -> bool:
+        """Whether the model has answered others since it last gave this ticket no answer. One that answers nobody is
+        gone, and no ticket's fault, even where there is but one: the breaker holds it, and ends the run in the end."""
+        before = self._unanswered.get(ticket)
+        self._unanswered[ticket] = self._answers
+        return before is not None and self._answers > before
 
     async def end(
         self,

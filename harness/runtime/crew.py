@@ -48,6 +48,7 @@ async def crew(
     from graphs.loop import build_loop, owner
     from graphs.ports import Ports
     from harness.agents.factory import build_agent
+    from harness.agents.meter import BROKEN
     from harness.engine.keeping import Keeping
     from harness.engine.limits import Limits
     from harness.engine.model_limits import ModelLimits
@@ -89,6 +90,7 @@ async def crew(
             before_call=before_call,
             waited=lambda ticket, seconds: _note_wait(journal, backlog_ids, ticket, "model_calls", seconds),
             standing=standing,
+            excused=lambda ticket, seconds: supervisor.excuse(ticket, seconds),
         )
         limits = Limits(
             said,
@@ -189,8 +191,8 @@ async def crew(
         def heed(event: Event) -> None:
             if event.kind == "agent.state" and event.ticket is not None:
                 supervisor.noted(event.ticket, event.data["state"], event.data.get("iterations"))
-            elif event.kind == "model.call":
-                breakers["model"].mend()
+            elif event.kind == "model.call" and event.ticket is not None and event.data["stop_reason"] != BROKEN:
+                supervisor.answered(event.ticket)
 
         journal.listen(heed)
         journal.emit("run.limits", None, said)

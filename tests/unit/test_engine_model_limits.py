@@ -471,6 +471,26 @@ def test_how_long_a_try_waited_is_told_where_it_did() -> None:
     assert seconds == pytest.approx(5.0)
 
 
+def test_a_model_that_stalls_again_and_again_uses_up_no_ticket_s_minutes() -> None:
+    async def story() -> tuple[float, float]:
+        budget = Budget(run=Caps(), ticket=Caps(), clock=now)
+        clock = TicketClock(left_s=300)
+        meter = ModelLimits(budget, model_calls=1, excused=lambda ticket, seconds: clock.excuse(seconds))
+        async with clock:
+            for _ in range(20):
+                with suppress(CallFailed):
+                    async with meter.call("one", SOME):
+                        await asyncio.sleep(120)
+                        raise CallFailed("unreachable", "the API went silent")
+            async with meter.call("one", SOME) as slot:
+                await asyncio.sleep(3)
+                slot.charge(billed())
+        return clock.worked_s, budget.spent["one"].seconds
+
+    # The first one could have been an answer that takes its time.
+    assert list(run_virtually(story())) == pytest.approx([123.0, 123.0])
+
+
 def test_neither_the_wait_for_a_turn_nor_that_between_tries_uses_up_a_tickets_minutes() -> None:
     async def story() -> tuple[float, float]:
         budget = Budget(run=Caps(), ticket=Caps(), clock=now)

@@ -250,6 +250,57 @@ async def test_faults_that_do_not_end_end_the_ticket(database: Database, tmp_pat
     assert (await floor.rows())["a"].faults == 1
 
 
+async def test_a_model_that_answers_nobody_holds_even_a_single_ticket(database: Database, tmp_path: Path) -> None:
+    floor, tries = Floor(database, [ticket("a")]), 0
+
+    async def model(_: str, name: str) -> None:
+        nonlocal tries
+        if name == "generate" and tries < 3:
+            tries += 1
+            raise ModelError("529")
+
+    floor.world.before.append(model)
+    async with open_checkpoints(tmp_path / "checkpoints.db") as saver:
+        endings = await floor.work(faults=0, saver=saver)
+    await floor.check(endings)
+    assert endings["a"].state == "verified"
+    assert (await floor.rows())["a"].faults == 0
+    assert [event.data for event in floor.told if event.kind == "agent.fault"] == [
+        {"times": 0, "code": "model", "reason": "529"}
+    ] * 3
+
+
+async def test_a_model_that_stays_away_ends_the_run_and_not_its_ticket(database: Database, tmp_path: Path) -> None:
+    floor = Floor(database, [ticket("a")])
+    floor.world.before.append(failing(ModelError("connection refused"), "a"))
+    async with open_checkpoints(tmp_path / "checkpoints.db") as saver:
+        with pytest.raises(EnvironmentFault, match=r"the model did not recover within .*: connection refused"):
+            await floor.work(faults=0, hold_s=1.0, saver=saver)
+    row = (await floor.rows())["a"]
+    assert (row.state, row.faults, row.holder) == ("generating", 0, None)
+    assert row.reason == "tries again after a fault of the environment: connection refused"
+
+
+async def test_a_ticket_that_is_refused_while_others_are_answered_ends(database: Database, tmp_path: Path) -> None:
+    floor = Floor(database, [ticket("a"), ticket("b")])
+    supervisor = await floor.begin(faults=1)
+
+    async def model(of: str, name: str) -> None:
+        if name != "generate":
+            return
+        if of == "a":
+            # Somebody else is answered all the time.
+            supervisor.answered("b")
+            raise ModelError("500")
+
+    floor.world.before.append(model)
+    endings = {ending.ticket: ending for ending in await supervisor.work(floor.tickets)}
+    await floor.check(endings)
+    assert (endings["a"].state, endings["a"].environment) == ("error", True)
+    assert endings["b"].state == "verified"
+    assert (await floor.rows())["a"].faults == 1
+
+
 async def test_what_will_not_pass_by_itself_is_not_tried_again(database: Database) -> None:
     floor = Floor(database, [ticket("a")])
     floor.world.before.append(failing(ModelError("no key", transient=False), "a"))

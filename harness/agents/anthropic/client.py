@@ -25,11 +25,10 @@ from harness.agents.anthropic.estimate import Estimate, chars
 from harness.agents.anthropic.headers import allowances_in
 from harness.agents.anthropic.refusals import TRANSIENT_STATUS, no_key, permanent, trouble_of
 from harness.agents.conversation import Block, Message
-from harness.agents.meter import CallFailed, Meter, ModelCall, Slot, Wanted
+from harness.agents.meter import BROKEN, CallFailed, Meter, ModelCall, Slot, Wanted
 from harness.agents.usage import price_usd
 from tasks.errors import ModelError
 
-BROKEN: Final = "broken"
 _CONNECT_S: Final = 10.0
 
 
