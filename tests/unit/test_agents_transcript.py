@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from graphs.ports import LeaseLost
 from harness.agents.conversation import INTERRUPTED, Message, flaw, mended, text_block, text_of, tool_result
-from harness.agents.transcript import Origin, Transcript, read
+from harness.agents.transcript import Origin, Transcript, carry_over, current, read
 from tasks.errors import StoreError
 
 Said = tuple[Origin, list[dict[str, Any]], str | None]
@@ -122,3 +123,33 @@ def test_a_disk_that_takes_nothing_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the transcript cannot be kept") as raised:
         Transcript.open(tmp_path, "run", "one")
     assert raised.value.hint
+
+
+def test_whoever_takes_it_over_goes_on_with_it_and_who_had_it_says_nothing_more(tmp_path: Path) -> None:
+    before = Transcript.open(tmp_path, "run", "one", 2)
+    before.add("loop", [text_block("Ticket one: do it")])
+    before.add("agent", [text_block("I begin.")])
+    with before.path.open("ab") as file:
+        file.write(b'{"origin": "ag')
+    after = Transcript.open(tmp_path, "run", "one", 5)
+    assert [text_of(entry.message) for entry in after.entries] == ["Ticket one: do it", "I begin."]
+    with pytest.raises(LeaseLost):
+        before.add("agent", [text_block("I go on.")])
+    with pytest.raises(LeaseLost):
+        Transcript.open(tmp_path, "run", "one", 2)
+    with pytest.raises(LeaseLost):
+        carry_over(tmp_path, "run", "zero", "one", 2)
+    after.add("agent", [text_block("I go on.")], stop_reason="end_turn")
+    assert current(tmp_path, "run", "one") == after.path
+    assert [entry.content for entry in read(after.path)] == [entry.content for entry in after.entries]
+    assert sorted(path.name for path in after.path.parent.iterdir()) == ["one~2.jsonl.torn", "one~5.jsonl"]
+
+
+def test_it_is_taken_over_whole_or_not_at_all(tmp_path: Path) -> None:
+    before = Transcript.open(tmp_path, "run", "one")
+    before.add("loop", [text_block("Ticket one: do it")])
+    (tmp_path / "run" / "one~3.jsonl.new").write_text('{"transcript": 1}\n')
+    (tmp_path / "run" / "one.1.jsonl").write_text("of another ticket")
+    assert current(tmp_path, "run", "one") == before.path
+    assert len(Transcript.open(tmp_path, "run", "one", 3).entries) == 1
+    assert current(tmp_path, "run", "one").name == "one~3.jsonl"

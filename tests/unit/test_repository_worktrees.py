@@ -6,10 +6,11 @@ import asyncio
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from graphs.ports import Work
+from graphs.ports import LeaseLost, Work
 from harness.repository import Repository, Worktrees
 from tasks.errors import CheckoutError
 from tasks.ticket import Ticket
@@ -246,3 +247,47 @@ async def test_a_branch_that_was_moved_away_from_the_base_is_not_carried_on(
     await repository.move_branch(first.branch, stray.strip(), None)
     second = await worktrees.prepare("r1", ticket(), 2, 1)
     assert await repository.branch(second.branch) == worktrees.base
+
+
+def claimed(repository: Repository, base: str, generation: int | None) -> Worktrees:
+    """The worktrees as a worker sees them whose claims are of this generation."""
+    return Worktrees(repository, repository.root / ".spurline/worktrees", base, lambda _: generation)
+
+
+async def test_who_had_the_ticket_before_commits_nothing_and_removes_nothing(repository: Repository) -> None:
+    base = await repository.head()
+    before, after = claimed(repository, base, 1), claimed(await Repository.open(repository.root), base, 2)
+    work = await before.prepare("r1", ticket())
+    (Path(work.worktree) / "a/app.py").write_text("two\n")
+    first = await before.commit(work, "mine")
+    assert await after.prepare("r1", ticket()) == work
+    (Path(work.worktree) / "a/app.py").write_text("three\n")
+    for late in (before.commit(work, "mine still"), before.release(work), before.prepare("r1", ticket())):
+        with pytest.raises(LeaseLost):
+            await late
+    assert await repository.branch(work.branch) == first
+    assert await after.commit(work, "mine now") == await repository.branch(work.branch) != first
+    # Whoever clears up what nobody has any more shows no claim.
+    await claimed(repository, base, None).release(work)
+    assert not Path(work.worktree).exists()
+
+
+async def test_a_commit_that_was_begun_before_another_one_took_the_ticket_is_not_made(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await repository.head()
+    before, after = claimed(repository, base, 1), claimed(await Repository.open(repository.root), base, 2)
+    work = await before.prepare("r1", ticket())
+    (Path(work.worktree) / "a/app.py").write_text("two\n")
+    own = repository.git.own
+
+    async def pausing(*arguments: str, **further: Any) -> bytes:
+        made = await own(*arguments, **further)
+        if arguments[0] == "commit-tree":
+            await after.prepare("r1", ticket())
+        return made
+
+    monkeypatch.setattr(repository.git, "own", pausing)
+    with pytest.raises(LeaseLost):
+        await before.commit(work, "mine")
+    assert await repository.branch(work.branch) == base
