@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.accounts import TWENTY, Account, alike, gone_on, worked
 from tests.chaos.seeds import SEED
-from tests.chaos.stage import Point, Stage, ended, staged
+from tests.chaos.stage import FINAL, Point, Stage, ended, staged
 from tests.chaos.stories import names
 
 pytestmark = pytest.mark.timeout(3000)
@@ -28,6 +28,13 @@ COURT: Final = "harness.validation.trial:Court"
 EFFECTS: Final = "harness.store.effects:StoreEffects"
 SAVER: Final = "harness.store.checkpoints:_Asked"
 CLAIMS: Final = "harness.store.claims:Claims"
+
+MIDDLE: Final[tuple[Point, ...]] = (
+    (f"{KEEPER}.fork", "after", 1),
+    (f"{REPOSITORY}.attach_note", "after", 1),
+    (f"{CLAIMS}.end", "before", 1),
+)
+"""In the middle of a start and of a submission, and when all had ended."""
 
 FEW: Final[tuple[Point, ...]] = (
     ("harness.repository.git:Git.own[read-tree]", "before", 3),
@@ -88,8 +95,15 @@ ALL: Final[tuple[Point, ...]] = (
     (f"{CLAIMS}.end", "before", 1),
 )
 
+FOUR: Final = names(loud=1, mend=1, mute=1, asks=1)
 HUNDRED: Final = names(loud=22, mend=10, keep=10, mute=5, lint=10, asks=43)
 CHAINS: Final = 4
+
+
+@pytest.fixture(scope="module")
+def of_four() -> Iterator[Account]:
+    with staged(FOUR) as stage:
+        yield worked(stage)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +161,22 @@ def going_on(stage: Stage) -> tuple[str, ...]:
     return ("runs", "resume") if stage.states() else ("run",)
 
 
+def test_killed_in_the_middle_and_when_all_had_ended(of_four: Account) -> None:
+    left = MIDDLE
+    while left:
+        with staged(FOUR) as stage:
+            before, left = left, killed_at(stage, left)
+            assert left != before
+            if not left:
+                # It still leaves.
+                assert set(stage.states().values()) <= set(FINAL)
+                assert stage.run("runs", "resume").code == 1
+                assert stage.rows("SELECT state FROM runs") == [("finished",)]
+            gone_on(stage, of_four)
+            assert stage.run("runs", "resume").code == 2
+
+
+@pytest.mark.chaos
 def test_killed_in_the_middle_of_every_node(of_twenty: Account) -> None:
     killed_everywhere(TWENTY, FEW, of_twenty)
 
@@ -191,17 +221,6 @@ def test_killed_with_everything_that_it_had_started(of_twenty: Account) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         gone_on(stage, of_twenty)
-
-
-def test_killed_when_all_had_ended_it_still_leaves() -> None:
-    with staged(names(asks=1)) as stage:
-        assert not killed_at(stage, [(f"{CLAIMS}.end", "before", 1)])
-        assert stage.states() == {"asks-0": "needs_human"}
-        assert stage.run("runs", "resume").code == 1
-        assert stage.rows("SELECT state FROM runs") == [("finished",)]
-        stage.assert_once()
-        stage.assert_nothing_left()
-        assert stage.run("runs", "resume").code == 2
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
