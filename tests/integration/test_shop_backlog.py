@@ -38,6 +38,14 @@ from tests.processes import end
 
 SHOP: Final = Path(__file__).parents[2] / "examples" / "shop"
 EXPECTED: Final[dict[str, dict[str, Any]]] = YAML(typ="safe").load((SHOP / "expected.yaml").read_text())
+SAID: Final = {
+    "users-v2": "customer.currency must be one of EUR, GBP, USD, got None",
+    "order-shipped": "there is no template 'order_shipped'",
+    "users-locale": "table users has 6 columns but 5 values were supplied",
+    "charge-receipts": "KeyError: 'id'",
+}
+"""What a real neighbour says of the first try. The other tickets are played under the `chaos` mark: in the suite,
+the demo works them all."""
 KNOWN_RED: Final = "products are listed by name"
 DROPS_KEYS: Final = "legacy"
 IGNORED: Final = ("__pycache__", "*.pyc", ".pytest_cache")
@@ -398,7 +406,10 @@ def test_checks_of_tickets_are_red_on_the_baseline_unless_they_are_meant_not_to(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("ticket", sorted(EXPECTED))
+@pytest.mark.parametrize(
+    "ticket",
+    [name if name in SAID else pytest.param(name, marks=pytest.mark.chaos) for name in sorted(EXPECTED)],
+)
 def test_a_ticket_ends_as_expected(ticket: str, played: Mapping[str, Future[Outcome]]) -> None:
     outcome = played[ticket].result()
     wanted = EXPECTED[ticket]
@@ -406,15 +417,7 @@ def test_a_ticket_ends_as_expected(ticket: str, played: Mapping[str, Future[Outc
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("ticket", "words"),
-    [
-        ("users-v2", "customer.currency must be one of EUR, GBP, USD, got None"),
-        ("order-shipped", "there is no template 'order_shipped'"),
-        ("users-locale", "table users has 6 columns but 5 values were supplied"),
-        ("charge-receipts", "KeyError: 'id'"),
-    ],
-)
+@pytest.mark.parametrize(("ticket", "words"), SAID.items())
 def test_the_evidence_is_what_a_real_neighbour_said(
     ticket: str, words: str, played: Mapping[str, Future[Outcome]]
 ) -> None:
