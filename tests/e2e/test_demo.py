@@ -15,6 +15,9 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from harness.submission import load_public_key, verify_file
+from harness.submission.keys import PUBLIC_NAME
+from harness.validation import rejudge
 from tests.e2e.conftest import KEYED_TRACE
 
 ROOT = Path(__file__).parents[2]
@@ -76,13 +79,20 @@ def test_the_last_line_counts_the_endings(demo: Demo) -> None:
 def test_a_verified_commit_is_on_its_branch_with_a_record_that_holds(demo: Demo, ticket: str) -> None:
     agent = demo.agents[ticket]
     assert git(demo.root, "rev-parse", agent["branch"]) == agent["commit"]
-    record = demo.root / ".spurline" / "runs" / demo.lines[-1]["run"] / ticket / "record.json"
-    verified = spurline("verify", str(record), "--commit", agent["commit"], cwd=demo.root)
+    keys = [load_public_key(demo.root / ".spurline" / "keys" / PUBLIC_NAME)]
+    found = verify_file(record_of(demo, ticket), keys, rejudge)
+    assert (found.verified, found.verdict["commit"]) == (True, agent["commit"]), found.reason
+
+
+def record_of(demo: Demo, ticket: str) -> Path:
+    run: str = demo.lines[-1]["run"]
+    return demo.root / ".spurline" / "runs" / run / ticket / "record.json"
+
+
+def test_the_command_holds_a_record_against_its_commit_and_an_altered_one_does_not_hold(demo: Demo) -> None:
+    record, commit = record_of(demo, VERIFIED[0]), demo.agents[VERIFIED[0]]["commit"]
+    verified = spurline("verify", str(record), "--commit", commit, cwd=demo.root)
     assert verified.returncode == 0, verified.stderr
-
-
-def test_an_altered_record_does_not_hold(demo: Demo) -> None:
-    record = demo.root / ".spurline" / "runs" / demo.lines[-1]["run"] / VERIFIED[0] / "record.json"
     altered = demo.root / "altered.json"
     altered.write_bytes(record.read_bytes().replace(b"payload", b"Payload", 1))
     assert spurline("verify", str(altered), cwd=demo.root).returncode == 1
