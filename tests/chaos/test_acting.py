@@ -20,14 +20,15 @@ AGENT: Final = "harness.agents.anthropic.agent:AnthropicAgent"
 WORKTREES: Final = "harness.repository.worktrees:Worktrees"
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("stage", [LISTENING], indirect=True, ids=[""])
 @pytest.mark.parametrize(
     "at",
     [
-        pytest.param((f"{TRANSCRIPT}.add[user]", "before", 1), marks=pytest.mark.chaos),
+        (f"{TRANSCRIPT}.add[user]", "before", 1),
         (f"{TRANSCRIPT}.add[user]", "after", 1),
-        pytest.param((f"{NOTES}.told", "before", 1), marks=pytest.mark.chaos),
-        pytest.param((f"{NOTES}.told", "after", 1), marks=pytest.mark.chaos),
+        (f"{NOTES}.told", "before", 1),
+        (f"{NOTES}.told", "after", 1),
     ],
 )
 def test_a_note_is_heard_once_whenever_its_run_is_killed(stage: Stage, at: Point) -> None:
@@ -45,7 +46,7 @@ def test_a_note_is_heard_once_whenever_its_run_is_killed(stage: Stage, at: Point
 @pytest.mark.parametrize(
     "at",
     [
-        None,
+        pytest.param(None, marks=pytest.mark.chaos),
         pytest.param((f"{WORKTREES}.prepare", "after", 1), marks=pytest.mark.chaos),
         pytest.param((f"{AGENT}.carry_on", "after", 1), marks=pytest.mark.chaos),
         pytest.param((f"{TRANSCRIPT}.add[loop]", "after", 1), marks=pytest.mark.chaos),

@@ -6,27 +6,23 @@ has where nothing happened, at once or after `runs resume`; or, where nothing ca
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Final, TypeVar
+from typing import Final
 
 import psutil
 import pytest
 
-from sandbox.driver import Driver
-from sandbox.local.client import find_keeper
 from tests.chaos.accounts import verified
+from tests.chaos.asking import asked
 from tests.chaos.stage import CHECKED, Point, Stage, ended, staged
 from tests.chaos.stories import names
 from tests.conftest import commit_all, git
 
 pytestmark = pytest.mark.timeout(600)
-
-T = TypeVar("T")
 
 ONE: Final = names(loud=1)
 BRIEF: Final = "{agents: 20, hold_minutes: 0.05}"
@@ -37,18 +33,6 @@ LONG: Final = "{agents: 20, hold_minutes: 1}"
 def stage_of(limits: str = LONG, tickets: tuple[str, ...] = ONE) -> Iterator[Stage]:
     with staged(tickets, limits=limits) as stage:
         yield stage
-
-
-def asked(stage: Stage, ask: Callable[[Driver], Awaitable[T]]) -> T:
-    """What the project's keeper says."""
-
-    async def asking() -> T:
-        driver = await find_keeper(stage.state / "local")
-        assert driver is not None
-        async with driver:
-            return await ask(driver)
-
-    return asyncio.run(asking())
 
 
 def slay(pid: int | None) -> None:
@@ -78,7 +62,7 @@ def service_of(stage: Stage, name: str) -> int | None:
     return baseline.services[name].pid
 
 
-@pytest.mark.parametrize("victim", ["router", "fork"])
+@pytest.mark.parametrize("victim", ["router", pytest.param("fork", marks=pytest.mark.chaos)])
 def test_what_comes_back_by_itself_costs_no_verdict(victim: str) -> None:
     with stage_of() as stage:
         with stage.stopped("run", "--json", at=CHECKED) as run:

@@ -92,8 +92,8 @@ async def came_and_went(driver: LocalDriver, sample: Sample, state: Path, count:
             assert answer.status_code == 421
 
 
-async def test_a_hundred_leave_nothing(driver: LocalDriver, sample: Sample, tmp_path: Path) -> None:
-    await came_and_went(driver, sample, tmp_path / "state", 100, 8)
+async def test_forty_leave_nothing(driver: LocalDriver, sample: Sample, tmp_path: Path) -> None:
+    await came_and_went(driver, sample, tmp_path / "state", 40, 4)
 
 
 @pytest.mark.chaos

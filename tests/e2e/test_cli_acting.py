@@ -14,6 +14,7 @@ from harness.project import read_project
 from harness.runtime import opened_store
 from harness.store.runs import Runs
 from tests.chaos.acting import FAILING, LISTENING, MEDDLING, WAITING, WORDS, shown, stage, transcript
+from tests.chaos.asking import asked
 from tests.chaos.stage import Point, Stage, ended
 from tests.conftest import commit_all
 
@@ -29,11 +30,11 @@ VALIDATOR: Final = "harness.validation.validator:LoopValidator"
 
 def leases(stage: Stage) -> list[float]:
     """How long each sandbox of the project still lives, in seconds; the baseline that it needs does too."""
-    ran = stage.run("sandbox", "list", "--json")
-    assert ran.code == 0, ran
-    left_s = [one["lease_ends"] - time.time() for one in ran.objects]
-    (baseline,) = stage.run("baseline", "status", "--json").objects
-    assert baseline["lease_ends"] - time.time() > max(left_s) - 60
+    left_s = [one.lease_ends - time.time() for one in asked(stage, lambda driver: driver.list())]
+    baseline = asked(stage, lambda driver: driver.baseline())
+    assert baseline is not None
+    assert baseline.lease_ends is not None
+    assert baseline.lease_ends - time.time() > max(left_s) - 60
     return left_s
 
 
@@ -46,7 +47,7 @@ def test_a_sandbox_is_kept_as_wished_though_its_run_is_killed(stage: Stage) -> N
     assert stage.run("runs", "resume").code == 0
     (left_s,) = leases(stage)
     assert 4 * 3600 < left_s <= 5 * 3600
-    (name,) = [one["sandbox"] for one in stage.run("sandbox", "list", "--json").objects]
+    (name,) = [one.name for one in asked(stage, lambda driver: driver.list())]
     answer = stage.run("request", "--sandbox", name, "GET", "/", "--json")
     assert "LOUD-0" in answer.out, answer
     # It has ended, and still lives: more can be had, and less is not taken.
@@ -60,24 +61,25 @@ def test_a_sandbox_is_kept_as_wished_though_its_run_is_killed(stage: Stage) -> N
     assert (ran.code, "the sandbox is gone: loud-0" in ran.err) == (2, True), ran
 
 
-@pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
-@pytest.mark.parametrize(
-    "at",
-    [
-        (f"{VALIDATOR}.release", "before", 1),
-        pytest.param((f"{JOURNAL}.move[submitting]", "after", 1), marks=pytest.mark.chaos),
-    ],
-)
-def test_what_is_verified_is_kept_as_configured_though_its_run_is_killed(stage: Stage, at: Point) -> None:
+def keeping(stage: Stage) -> None:
+    """Have the project keep the sandbox of what is verified."""
     settings = stage.root / "spurline.yaml"
     settings.write_text(settings.read_text() + "submit: {keep_sandbox: true}\n")
     commit_all(stage.root, "keep what is verified")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
+@pytest.mark.parametrize("at", [(f"{VALIDATOR}.release", "before", 1), (f"{JOURNAL}.move[submitting]", "after", 1)])
+def test_what_is_verified_is_kept_as_configured_though_its_run_is_killed(stage: Stage, at: Point) -> None:
+    keeping(stage)
     assert stage.run("run", at=at).code == -9
     assert stage.run("runs", "resume").code == 0
     (left_s,) = leases(stage)
     assert left_s > 1000
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("stage", [WAITING], indirect=True, ids=[""])
 def test_a_sandbox_that_is_kept_outlives_a_cancel(stage: Stage) -> None:
     assert stage.run("run", at=(f"{VALIDATOR}.validate", "after", 1)).code == -9
@@ -111,20 +113,21 @@ def test_a_budget_that_was_too_small_is_raised_and_the_work_goes_on(stage: Stage
     ran = stage.run("runs", "limit", "last", "-t", "loud-0", "--ticket-calls", "1")
     assert (ran.code, "loud-0: ticket calls 1" in ran.out) == (0, True), ran
     assert stage.run("runs", "resume").code == 1
-    assert shown(stage, "loud-0")["reason"] == "out of budget: the ticket's 1 model calls are spent"
+    assert stage.rows("SELECT reason FROM agents") == [("out of budget: the ticket's 1 model calls are spent",)]
     # Of all tickets, it would leave this one's own as it is.
     for options in (["--ticket-calls", "9"], ["-t", "loud-0", "--ticket-calls", "2"]):
         assert stage.run("runs", "limit", "last", *options).code == 0
     assert stage.run("runs", "retry", "last", "--carry-on").code == 0
     ran = stage.run("runs", "resume")
     assert ran.code == 0, ran
-    assert shown(stage, "loud-0")["model_calls"] == 2
+    assert stage.rows("SELECT model_calls FROM agents") == [(2,)]
     refused = stage.run("runs", "limit", "last", "-t", "loud-0", "--agents", "2")
     assert (refused.code, "--agents is the whole run's" in refused.err) == (2, True), refused
 
 
 @pytest.mark.parametrize("stage", [LISTENING], indirect=True, ids=[""])
-def test_an_agent_at_work_hears_a_note_once(stage: Stage) -> None:
+def test_an_agent_at_work_hears_a_note_once_and_what_it_made_is_kept_as_configured(stage: Stage) -> None:
+    keeping(stage)
     with stage.stopped("run", at=(f"{TRANSCRIPT}.add[agent]", "after", 1)) as process:
         ran = stage.run("runs", "note", "last", "-t", "loud-0", *WORDS.split())
         assert (ran.code, "noted for loud-0" in ran.out) == (0, True), ran
@@ -133,6 +136,8 @@ def test_an_agent_at_work_hears_a_note_once(stage: Stage) -> None:
     assert shown(stage, "loud-0")["state"] == "verified"
     assert "told " in stage.run("runs", "show", "-t", "loud-0").out
     assert [entry.note for entry in transcript(stage, "loud-0").entries if entry.origin == "user"] == [1]
+    (left_s,) = leases(stage)
+    assert left_s > 1000
     # Nobody listens any more.
     late = stage.run("runs", "note", "last", "-t", "loud-0", "and hurry")
     assert (late.code, "'loud-0' is verified" in late.err) == (2, True), late
