@@ -106,6 +106,7 @@ def test_a_baseline_of_another_version_judges_nothing_and_the_run_goes_on_when_i
         stage.assert_nothing_left()
 
 
+@pytest.mark.chaos
 def test_a_store_that_is_locked_for_a_while_is_waited_for() -> None:
     with stage_of() as stage:
         with stage.stopped("run", "--json", at=CHECKED) as run:

@@ -69,6 +69,7 @@ def shared(stage: Stage, clean: Account, *processes: Process) -> None:
     alike(stage, clean)
 
 
+@pytest.mark.chaos
 def test_a_server_that_crashes_in_the_middle_of_the_checks_costs_no_verdict(postgres: Server) -> None:
     with staged(names(loud=1), server=postgres) as stage:
         with stage.stopped("run", "--json", at=CHECKED) as run:
