@@ -129,6 +129,7 @@ def test_a_budget_that_was_too_small_is_raised_and_the_work_goes_on(stage: Stage
 def test_an_agent_at_work_hears_a_note_once_and_what_it_made_is_kept_as_configured(stage: Stage) -> None:
     keeping(stage)
     with stage.stopped("run", at=(f"{TRANSCRIPT}.add[agent]", "after", 1)) as process:
+        stage.standing_still(process)
         ran = stage.run("runs", "note", "last", "-t", "loud-0", *WORDS.split())
         assert (ran.code, "noted for loud-0" in ran.out) == (0, True), ran
         assert "not told yet" in stage.run("runs", "show", "-t", "loud-0").out
