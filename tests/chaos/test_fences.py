@@ -14,9 +14,9 @@ from typing import Final
 
 import pytest
 
+from tests.chaos.asking import asked
 from tests.chaos.stage import Point, Stage, ended, staged
 from tests.chaos.stories import names
-from tests.chaos.test_faults import asked
 from tests.conftest import git
 
 pytestmark = pytest.mark.timeout(600)
