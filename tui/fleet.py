@@ -5,6 +5,7 @@ Pure: no clock, no screen. Events may be of a later version, so nothing here tru
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -231,5 +232,9 @@ def text_of(value: Any) -> str:
 
 
 def number(value: Any) -> float:
-    """A number of an event; 0 where it is none."""
-    return float(value) if isinstance(value, int | float) else 0.0
+    """A number of an event; 0 where it is none, or none to reckon with."""
+    try:
+        found = float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0

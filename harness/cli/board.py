@@ -81,7 +81,7 @@ def _count(value: Any) -> int:
     """A number, or how many there are."""
     if isinstance(value, list | tuple | dict):
         return len(value)
-    return int(value) if isinstance(value, int | float) else 0
+    return int(number(value))
 
 
 def log_line(event: Event) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.cli.board import Board, log_line
@@ -93,6 +93,8 @@ keys = st.sampled_from(["state", "reason", "iterations", "doing", "cost_usd", "t
 kinds = st.sampled_from(["run.started", "agent.state", "agent.activity", "model.call", "verdict", "sandbox.gone"])
 
 
+@example([("run.started", None, {"tickets": float("inf")}), ("run.started", None, {"tickets": float("nan")})])
+@example([("agent.state", "a", {"state": "generating", "iterations": 10**400})])
 @given(st.lists(st.tuples(kinds, st.none() | st.text(), st.dictionaries(keys, junk)), max_size=8))
 def test_no_event_breaks_it(events: list[tuple[EventKind, str | None, dict[str, Any]]]) -> None:
     found = Board()
