@@ -54,6 +54,8 @@ def interpret(check: CommandCheck, finished: Finished, report: TestReport | None
         outcome=outcome,
         detail=one_line(target.without_key(detail), 400),
         tests=report.failing if report is not None and outcome != "pass" else (),
+        passed_tests=tuple(map(target.without_key, report.passed)) if report is not None else None,
+        skipped_tests=tuple(map(target.without_key, report.skipped)) if report is not None else (),
         output="" if outcome == "pass" else capped(output, _OUTPUT_LIMIT),
         milliseconds=round(finished.seconds * 1000),
     )
@@ -73,8 +75,8 @@ def _judge(check: CommandCheck, finished: Finished, report: TestReport | None, o
         return "fail", _failure(report, output, code)
     if report is not None and report.failing:
         return "unjudged", f"exit status 0, but its report says that {report.failing[0].name} failed"
-    if report is not None and report.tests and report.skipped == report.tests:
-        return "unjudged", f"all of its {report.tests} tests were skipped"
+    if report is not None and not report.passed:
+        return "unjudged", f"all of its {report.tests} tests were skipped" if report.tests else "it ran no tests"
     return "pass", ""
 
 

@@ -23,9 +23,15 @@ class TestReport:
 
     __test__ = False
 
-    tests: int
-    skipped: int
+    passed: tuple[str, ...]
+    """Names, each once."""
+    skipped: tuple[str, ...]
+    """Names of those that did not run, or were expected to fail and failed."""
     failing: tuple[FailingTest, ...]
+
+    @property
+    def tests(self) -> int:
+        return len(self.passed) + len(self.skipped) + len(self.failing)
 
 
 def read_junit(path: Path) -> TestReport | None:
@@ -37,9 +43,12 @@ def read_junit(path: Path) -> TestReport | None:
     except Exception:  # what the parser raises depends on what it found; no report is an answer too
         return None
     cases = list(_cases(root))
-    skipped = sum(all(isinstance(result, Skipped) for result in case.result) and bool(case.result) for case in cases)
     failing = tuple(test for case in cases if (test := _failing(case)) is not None)
-    return TestReport(tests=len(cases), skipped=skipped, failing=failing)
+    others = [case for case in cases if _failing(case) is None]
+    skipped = dict.fromkeys(_name(case) for case in others if any(isinstance(one, Skipped) for one in case.result))
+    rest = {*skipped, *(test.name for test in failing)}
+    passed = dict.fromkeys(name for case in others if (name := _name(case)) not in rest)
+    return TestReport(tuple(passed), tuple(skipped), failing)
 
 
 def _cases(root: Any) -> Iterator[Any]:
@@ -51,7 +60,10 @@ def _cases(root: Any) -> Iterator[Any]:
 def _failing(case: Any) -> FailingTest | None:
     for result in case.result:
         if isinstance(result, (Failure, Error)):
-            name = "::".join(part for part in (case.classname, case.name) if part)
             text = capped(redact(plain(result.text or "")), _TEXT_LIMIT)
-            return FailingTest(one_line(name), one_line(redact(result.message or text)), text)
+            return FailingTest(_name(case), one_line(redact(result.message or text)), text)
     return None
+
+
+def _name(case: Any) -> str:
+    return one_line("::".join(part for part in (case.classname, case.name) if part))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from sandbox.seen import Seen
@@ -41,6 +41,9 @@ class CheckResult:
     milliseconds: int = 0
     flaky: bool = False
     """Set where several runs on the same commit gave different answers."""
+    passed_tests: tuple[str, ...] | None = None
+    """Names, by the runner's report; None where there is none that can be read."""
+    skipped_tests: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     """Of a run on the baseline: signatures of the failing exchanges that belong to it there."""
     seen: Seen = field(default_factory=Seen)
@@ -55,6 +58,27 @@ class CheckResult:
         """All that it said."""
         return "\n".join([self.detail, self.output, *(test.message + test.text for test in self.tests)])
 
+    def beside(self, baseline: CheckResult) -> CheckResult:
+        """The same, but no pass where tests that ran on the baseline did not run here: what is skipped, or was not even
+        found, holds nothing."""
+        if not self.passed or baseline.passed_tests is None:
+            return self
+        ran = {**dict.fromkeys(baseline.passed_tests, "passes"), **{test.name: "fails" for test in baseline.tests}}
+        skipped = next((name for name in self.skipped_tests if name in ran), None)
+        count, before = len(self.passed_tests or ()), len(baseline.passed_tests)
+        if skipped is not None:
+            detail = f"{skipped}, which {ran[skipped]} on the baseline, was skipped"
+        elif not baseline.passed:
+            # A command of several test runners got further here, and its report may be that of another one.
+            return self
+        elif self.passed_tests is None:
+            detail = "exit status 0, but without the report that there is of it on the baseline"
+        elif count < before:
+            detail = f"only {count} tests passed, on the baseline {before}"
+        else:
+            return self
+        return replace(self, outcome="unjudged", detail=detail)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -63,7 +87,9 @@ class CheckResult:
         """What `to_json` gave; KeyError or TypeError for anything else."""
         tests = tuple(FailingTest(**test) for test in data["tests"])
         seen = Seen.from_json(data["seen"]) if "seen" in data else Seen()
-        return CheckResult(**{**data, "tests": tests, "failures": tuple(data.get("failures", ())), "seen": seen})
+        lists = {name: tuple(data.get(name, ())) for name in ("failures", "skipped_tests")}
+        passed = None if data.get("passed_tests") is None else tuple(data["passed_tests"])
+        return CheckResult(**{**data, **lists, "tests": tests, "passed_tests": passed, "seen": seen})
 
 
 def digest(check: Check) -> str:

@@ -112,6 +112,7 @@ class Court:
         since = await self._driver.cursor()
         target = Target.of(sandbox, case.docket.system.entry)
         result = await self._examiner.examine(item, target, case.docket.base)
+        result = result.beside(await self._book.result(case.docket, item))
         return Run(began, result, await self._driver.window(case.sandbox, since))
 
     async def _plant(self, case: Case, sandbox: Sandbox, facts: Facts) -> tuple[PlantFacts, ...]:

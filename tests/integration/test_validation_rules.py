@@ -441,6 +441,42 @@ async def test_rule_3_a_regression_fails_and_its_evidence_names_the_test(stage: 
     assert "failing test test_users::test_users_have_names: KeyError: 'name'" in verdict.feedback
 
 
+SKIPPING = """
+import json, os, sys, urllib.request
+
+with urllib.request.urlopen(os.environ["SPURLINE_URL"] + "/users/1") as response:
+    user = json.load(response)["answer"]
+cases = {"name": user["name"] == "ann", "age": user.get("age") == 7}
+says = {True: "", False: "<failure message='no'/>", None: "<skipped message='it has none'/>"}
+found = {name: None if user.get(name, 0) is None else good for name, good in cases.items()}
+report = "".join(f'<testcase classname="users" name="{name}">{says[good]}</testcase>' for name, good in found.items())
+open(os.environ["SPURLINE_JUNIT"], "w").write(f"<testsuite>{report}</testsuite>")
+sys.exit(False in found.values())
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("'name': 'ann', 'age': None", "users::age, which fails on the baseline, was skipped"),
+        ("'name': None, 'age': 7", "users::name, which passes on the baseline, was skipped"),
+    ],
+)
+async def test_rule_3_tests_that_are_skipped_with_the_change_do_not_hold(
+    stage: Stage, tmp_path: Path, body: str, said: str
+) -> None:
+    script = tmp_path / "own.py"
+    script.write_text(SKIPPING)
+    own = CommandCheck(name="own", run=f"{sys.executable} {script}")
+    files = {"users/app.py": users(f"    return 200, {{'id': 1, {body}}}")}
+    verdict, document = await stage.judge(ticket(own), files)
+    assert document["checks"][0]["runs"] == ["unjudged", "unjudged"], document["checks"][0]
+    assert verdict.conclusion == "failed", verdict
+    assert said in verdict.reason
+    verdict, _ = await stage.judge(ticket(own), {"users/app.py": WITH_AGE})
+    assert verdict.conclusion == "verified", verdict
+
+
 async def test_a_commit_without_a_ticket_is_verified_for_regressions_only(stage: Stage) -> None:
     commit = stage.commit({"users/app.py": WITH_AGE})
     verdict = await judge_commit(stage.validator, run="check", base=stage.base, commit=commit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -131,10 +132,54 @@ def test_exit_statuses(code: int | None, run: str, outcome: str) -> None:
 
 
 def test_a_report_may_contradict_and_never_improve() -> None:
-    failing = TestReport(2, 0, (FailingTest("a", "no"),))
+    failing = TestReport(("b",), (), (FailingTest("a", "no"),))
     assert ended(0, report=failing) == "unjudged"
-    assert ended(1, report=TestReport(2, 0, ())) == "fail"
-    assert ended(0, report=TestReport(2, 1, ())) == "pass"
+    assert ended(1, report=TestReport(("a", "b"), (), ())) == "fail"
+    assert ended(0, report=TestReport(("a",), ("b",), ())) == "pass"
+    assert ended(0, report=TestReport((), ("a", "b"), ())) == "unjudged"
+    assert ended(0, report=TestReport((), (), ())) == "unjudged"
+
+
+RAN = CheckResult("pass", "", passed_tests=("a", "b"), skipped_tests=("c",))
+RED = CheckResult("fail", "no", (FailingTest("b", "no"),), passed_tests=("a",))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "passed", "skipped", "outcome"),
+    [
+        (RAN, ("a", "b"), ("c", "d"), "pass"),
+        (RAN, ("d", "e"), (), "pass"),
+        (RAN, ("a", "c", "d"), ("b",), "unjudged"),
+        (RAN, ("a",), (), "unjudged"),
+        (RAN, None, (), "unjudged"),
+        (RED, ("a", "b"), (), "pass"),
+        (RED, ("a", "c"), ("b",), "unjudged"),
+        (RED, (), (), "pass"),
+        (RED, None, (), "pass"),
+        (CheckResult("pass", ""), ("a",), ("b",), "pass"),
+        (CheckResult("fail", "exit status 1"), None, (), "pass"),
+    ],
+)
+def test_a_pass_holds_what_ran_on_the_baseline(
+    baseline: CheckResult, passed: tuple[str, ...] | None, skipped: tuple[str, ...], outcome: str
+) -> None:
+    kept = CheckResult.from_json(json.loads(json.dumps(baseline.to_json())))
+    assert kept == baseline
+    result = CheckResult("pass", "", passed_tests=passed, skipped_tests=skipped)
+    assert result.beside(kept).outcome == outcome
+    failed = CheckResult("fail", "no", passed_tests=passed)
+    assert failed.beside(kept) == failed
+
+
+def test_a_report_names_each_test_once(tmp_path: Path) -> None:
+    path = tmp_path / "j.xml"
+    skipped = "<testcase name='c'><skipped message='later'/></testcase>"
+    torn_down = "<testcase name='a'/><testcase name='a'><error message='torn'/></testcase>"
+    path.write_text(f"<testsuite>{torn_down}<testcase name='b'/><testcase name='b'/>{skipped}</testsuite>")
+    report = read_junit(path)
+    assert report is not None
+    assert (report.passed, report.skipped, [test.name for test in report.failing]) == (("b",), ("c",), ["a"])
+    assert report.tests == 3
 
 
 def test_junit_of_many_shapes(tmp_path: Path) -> None:
