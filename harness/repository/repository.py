@@ -7,6 +7,7 @@ no filter (Git LFS among them) is applied to them.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ ChangeKind = Literal["added", "modified", "deleted"]
 NOTES: Final = "refs/notes/spurline"
 _KINDS: Final[dict[str, ChangeKind]] = {"A": "added", "D": "deleted", "M": "modified", "T": "modified"}
 _SUBMODULE: Final = "160000"
+_SYMLINK: Final = "120000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Change:
     kind: ChangeKind
     submodule: bool = False
     """Whether it is, or was, a commit of another repository."""
+    link: str | None = None
+    """Where it leads, if it is a symlink now."""
 
 
 class Repository:
@@ -94,7 +98,7 @@ class Repository:
         """What differs between two commits, by path."""
         words = await self.git.own("diff-tree", "-r", "-z", "--no-renames", "--raw", base, commit)
         parts = words.decode(errors="surrogateescape").split("\0")
-        return tuple(_change(said, path) for said, path in zip(parts[::2], parts[1::2], strict=False))
+        return tuple([await self._change(said, path) for said, path in zip(parts[::2], parts[1::2], strict=False)])
 
     async def diff(self, base: str, commit: str) -> str:
         """What differs between two commits, as git shows it: no colours, and nobody's own program asked."""
@@ -206,6 +210,12 @@ class Repository:
             blob = (await self.git.own("hash-object", "-w", "--stdin", data=content)).decode().strip()
             await self.git.user("notes", f"--ref={NOTES}", "add", "--force", "-C", blob, commit)
 
+    async def _change(self, said: str, path: str) -> Change:
+        """A path of `diff-tree --raw`, with what that says of it: `:OLDMODE NEWMODE OLDID NEWID KIND`."""
+        old, new, _, blob, kind = said.removeprefix(":").split(" ")
+        link = os.fsdecode(await self.git.own("cat-file", "blob", blob)) if new == _SYMLINK else None
+        return Change(path, _KINDS[kind[0]], submodule=_SUBMODULE in (old, new), link=link)
+
     async def _require_settings(self) -> None:
         if FILE_NAME not in await self.files(await self.head()):
             problem = f"{FILE_NAME} is not committed"
@@ -217,9 +227,3 @@ class Repository:
             problem,
             hint=f"the baseline runs from a commit, never from the work tree: `git add {FILE_NAME} && git commit`",
         )
-
-
-def _change(said: str, path: str) -> Change:
-    """A path of `diff-tree --raw`, with what that says of it: `:OLDMODE NEWMODE OLDID NEWID KIND`."""
-    old, new, _, _, kind = said.removeprefix(":").split(" ")
-    return Change(path, _KINDS[kind[0]], submodule=_SUBMODULE in (old, new))

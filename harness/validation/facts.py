@@ -22,6 +22,8 @@ class ScopeFacts:
     """Paths that the ticket does not allow to change."""
     submodules: tuple[str, ...] = ()
     """Submodules that it changes: a checkout has none of their code."""
+    leading_out: tuple[str, ...] = ()
+    """Symlinks of services that it makes to places outside of the commit."""
     unjudged: tuple[str, ...] = ()
     """Paths that belong to no service: allowed, but nothing that runs can prove them."""
 

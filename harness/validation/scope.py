@@ -16,7 +16,7 @@ from harness.settings import Settings
 from harness.validation.facts import ScopeFacts
 from sandbox.service import System
 
-_Place = Literal["altered", "added", "outside", "submodule", "unjudged", "service"]
+_Place = Literal["altered", "added", "outside", "submodule", "leading_out", "unjudged", "service"]
 _NAMES: Final = 32
 """Of one file: symlinks may lead in a circle."""
 
@@ -31,10 +31,8 @@ class Links:
     @classmethod
     def of(cls, said: Mapping[str, str]) -> Self:
         """`said`: each link with its text. One that leads out of the tree, or to a folder that it lies in, is none."""
-        placed = [(link, posixpath.normpath(posixpath.join(posixpath.dirname(link), to))) for link, to in said.items()]
-        return cls(
-            tuple((link, to) for link, to in placed if not (to.startswith(("/", "..")) or _below(link, to) is not None))
-        )
+        inside = [(link, _target(link, to)) for link, to in said.items() if not _leads_out(link, to)]
+        return cls(tuple((link, to) for link, to in inside if _below(link, to) is None))
 
     def names(self, path: str) -> frozenset[str]:
         """All names of a file: `qa/a.py` is `tests/a.py` too where `tests` leads to `qa`."""
@@ -93,6 +91,7 @@ def scope_of(
         added=tuple(sorted(found["added"])),
         outside=tuple(sorted(found["outside"])),
         submodules=tuple(sorted(found["submodule"])),
+        leading_out=tuple(sorted(found["leading_out"])),
         unjudged=tuple(sorted(found["unjudged"])),
     )
 
@@ -104,7 +103,19 @@ def _place(change: Change, owners: frozenset[str], protected: bool, allowed: fro
         return "outside"
     if change.submodule:
         return "submodule"
+    if owners and change.link is not None and _leads_out(change.path, change.link):
+        return "leading_out"
     return "service" if owners else "unjudged"
+
+
+def _target(link: str, to: str) -> str:
+    """Where a symlink leads that says `to`."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(link), to))
+
+
+def _leads_out(link: str, to: str) -> bool:
+    target = _target(link, to)
+    return target.startswith("/") or target.split("/")[0] == ".."
 
 
 def _shown(path: str) -> str:

@@ -328,6 +328,18 @@ async def test_rule_1_a_fork_left_from_an_earlier_iteration_is_updated_too(stage
     assert "pricing" not in {one["service"] for one in (await stage.read(verdict))["planted"]}
 
 
+async def test_rule_1_a_symlink_that_leads_to_what_no_commit_holds(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "more.py").write_text("AGE = 7\n")
+    link = stage.repository.root / "users/more.py"
+    git(stage.repository.root, "checkout", "-q", stage.base)
+    link.symlink_to(tmp_path / "more.py")
+    # The fork of users is not confined: it would find what lies there.
+    app = users("    return 200, {'id': 1, 'name': 'ann', 'age': AGE}", "from more import AGE\n")
+    verdict, _ = await stage.judge(ticket(AGE), {"users/app.py": app})
+    assert verdict.conclusion == "unproven", verdict
+    assert "users/more.py lead out of the commit" in verdict.reason
+
+
 # 2. Nothing in the change can touch what judges it.
 
 

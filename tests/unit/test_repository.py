@@ -100,12 +100,14 @@ async def test_changed_between_commits(make_repo: MakeRepo) -> None:
     git(root, "mv", "a/app.py", "a/main.py")
     (root / "b/app.py").write_text("other\n")
     (root / "odd name é\n.txt").unlink()
+    (root / "b/link é").symlink_to("../a/é\n")
     git(root, "add", "-A")
     git(root, "update-index", "--add", "--cacheinfo", f"160000,{base},b/other")
     git(root, "commit", "-qm", "second")
     commit = await repository.resolve("main")
     assert set(await repository.changed(base, commit)) == {
         Change("b/other", "added", submodule=True),
+        Change("b/link é", "added", link="../a/é\n"),
         Change("a/app.py", "deleted"),
         Change("a/main.py", "added"),
         Change("b/app.py", "modified"),

@@ -73,6 +73,20 @@ def test_a_submodule_is_nobodys_code() -> None:
     assert (found.services, found.submodules) == ((), ("services/users/lib",))
 
 
+def test_symlinks_of_services_that_lead_out_of_the_commit() -> None:
+    links = {
+        "services/users/a": "/opt/a.py",
+        "services/users/b": "../../../b.py",
+        "services/users/c": "../..c/x.py",
+        "services/users/d": "../../README.md",
+        "docs/e": "/opt/e",
+    }
+    changes = [Change(path, "added", link=link) for path, link in links.items()]
+    found = scope_of(changes, SYSTEM, protection(settings()), ())
+    assert found.leading_out == ("services/users/a", "services/users/b")
+    assert (found.services, found.unjudged) == (("users",), ("docs/e",))
+
+
 def test_what_stands_for_a_protected_folder_is_protected() -> None:
     assert scope("~tests").altered == ("tests",)
 

@@ -76,6 +76,7 @@ BREACHES: list[tuple[str, Facts, str, bool]] = [
     ("protected altered", replace(GOOD, scope=ScopeFacts(("users",), altered=("tests/a",))), "needs_human", False),
     ("outside", replace(GOOD, scope=ScopeFacts(("users",), outside=("x",))), "needs_human", False),
     ("submodule", replace(GOOD, scope=ScopeFacts(("users",), submodules=("x",))), "unproven", True),
+    ("leads out", replace(GOOD, scope=ScopeFacts(("users",), leading_out=("x",))), "unproven", True),
     ("nothing changed", replace(GOOD, scope=ScopeFacts(())), "failed", True),
     ("static fails", replace(GOOD, static=(StaticFacts("ruff", "fail", "pass"),)), "failed", True),
     ("static cannot run", replace(GOOD, static=(StaticFacts("ruff", "unjudged", "pass"),)), "failed", True),
@@ -271,6 +272,7 @@ any_facts = st.builds(
         added=some(st.just("tests/b"), 1),
         outside=some(st.just("x"), 1),
         submodules=some(st.just("x"), 1),
+        leading_out=some(st.just("x"), 1),
     ),
     static=st.one_of(
         st.none(), some(st.builds(StaticFacts, st.just("lint"), outcomes, st.one_of(st.none(), outcomes)))
@@ -350,6 +352,7 @@ def rules_hold(facts: Facts) -> dict[str, bool]:
         and not facts.scope.altered
         and not facts.scope.outside
         and not facts.scope.submodules
+        and not facts.scope.leading_out
         and facts.static is not None
         and all(check.outcome == "pass" or check.base in ("fail", "unjudged") for check in facts.static),
         "3": all(check.baseline == "fail" or (facts.preserve and check.baseline == "pass") for check in own)
