@@ -141,7 +141,7 @@ class Window:
     hops: tuple[Hop, ...]
     """Hops with the key, in the order in which they began."""
     strays: tuple[Hop, ...]
-    """Hops with no key at all, of any caller: where a lost key shows."""
+    """Hops with no key at all, or refused for one that nobody has, of any caller: where a lost key shows."""
     exchanges: tuple[Exchange, ...]
     """Failing exchanges with the key, oldest first."""
     dropped: int

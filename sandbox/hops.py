@@ -83,9 +83,9 @@ def trace(hops: Sequence[Hop]) -> tuple[Hop, ...]:
 def losses(keyed: Sequence[Hop], strays: Sequence[Hop]) -> tuple[Lost, ...]:
     """Services that were called with the key and, while they answered, called on without any.
 
-    A stray is a hop without a key. Its caller lost the key if a keyed hop into that caller was open when the stray
-    began; with many agents at once an unkeyed request of somebody else may coincide, so this names suspects for
-    a verdict that is `unproven` already, and never decides one.
+    A stray is a hop without a key, or with one that nobody has. Its caller lost the key if a keyed hop into that caller
+    was open when the stray began; with many agents at once an unkeyed request of somebody else may coincide, so this
+    names suspects for a verdict that is `unproven` already, and never decides one.
     """
     found: dict[Lost, None] = {}
     for stray in strays:

@@ -113,6 +113,11 @@ def lost_towards(window: Window, forks: Iterable[str], system: System) -> tuple[
     return tuple(loss for loss in found if wanted & reachable(loss.callee, system))
 
 
+def mistaken(window: Window) -> tuple[Lost, ...]:
+    """Where a service that was called with the key called on with another, that nobody has, and was refused."""
+    return losses(window.hops, [stray for stray in window.strays if stray.served_by == "refused"])
+
+
 def unexplained(strays: Sequence[Hop]) -> tuple[Hop, ...]:
     """Strays whose caller was not itself called without a key at the time: it need not have lost one."""
     return tuple(
@@ -121,7 +126,7 @@ def unexplained(strays: Sequence[Hop]) -> tuple[Hop, ...]:
         if not any(
             other.service == stray.caller and other.at <= stray.at <= other.ended
             for other in strays
-            if other is not stray
+            if other is not stray and other.served_by != "refused"
         )
     )
 

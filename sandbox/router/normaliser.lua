@@ -370,5 +370,6 @@ function envoy_on_request(handle)
   elseif entry then
     emit(headers, key, set, own, baggage, state, parent)
   end
-  route(handle, headers, service, key, entry or "b", set)
+  -- A key that nobody has is as good as none: whoever sent it has lost the one it was called with.
+  route(handle, headers, service, entry and key or "", entry or "b", set)
 end

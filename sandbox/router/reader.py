@@ -76,7 +76,8 @@ class Reader:
         return Cursor(at=time.time(), offset=self._records.count, dropped=dropped)
 
     async def window(self, key: str, since: Cursor) -> Window:
-        """Every hop and captured exchange with `key` that began after `since`, and every hop without a key."""
+        """Every hop and captured exchange with `key` that began after `since`, and every hop without a key, or refused
+        for another one that nobody has."""
         certain = await self._barrier()
         await self._read()
         await self._take_captures()
@@ -90,7 +91,7 @@ class Reader:
             since=since.at,
             until=time.time(),
             hops=self._records.of(key, since.offset, since.at),
-            strays=self._records.strays(since.offset, since.at),
+            strays=self._records.strays(key, since.offset, since.at),
             exchanges=tuple(one for one in captured if one.failed),
             dropped=dropped if certain else max(dropped, 1),
             fine=tuple(one for one in captured if not one.failed),

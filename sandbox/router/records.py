@@ -104,7 +104,7 @@ class RecordFile:
 
 
 class Records:
-    """Hops by key, and those without any, in the order in which they ended."""
+    """Hops by key, and those without any or with a wrong one, in the order in which they ended."""
 
     def __init__(self, file: RecordFile, pairs: Sequence[tuple[str, str]], *, keyed: int, strays: int) -> None:
         self._file = file
@@ -148,9 +148,10 @@ class Records:
         """Hops with the key that were read after the `since`th and began at or after `at`, by beginning."""
         return self._selected(self._by_key.get(key, ()), key, since, at)
 
-    def strays(self, since: int, at: float) -> tuple[Hop, ...]:
-        """The same of hops without a key."""
-        return self._selected(self._strays, None, since, at)
+    def strays(self, key: str, since: int, at: float) -> tuple[Hop, ...]:
+        """The same of hops without a key, and of those that were refused for a key that is not `key`."""
+        found = self._selected(self._strays, None, since, at)
+        return tuple(hop for hop in found if hop.key != key)
 
     def _selected(self, kept: Sequence[tuple[int, Hop]], key: str | None, since: int, at: float) -> tuple[Hop, ...]:
         found = [hop for hops in self._open.values() for hop in hops if hop.key == key and hop.at >= at]
@@ -180,9 +181,10 @@ class Records:
         self._open.pop(record.stream, None)
         self.count += 1
         for hop in record.hops:
-            if hop.key is None:
+            if hop.key is None or (hop.served_by == "refused" and len(record.hops) == 1):
+                # Whoever sends a key that nobody has lost the one that it was called with.
                 self._strays.append((self.count, hop))
-            else:
+            if hop.key is not None:
                 self._by_key[hop.key].append((self.count, hop))
                 self._order.append(hop.key)
         while len(self._order) > self._keyed_limit:

@@ -648,6 +648,26 @@ async def test_rule_5_a_fork_that_dies_meanwhile_is_not_verified(stage: Stage) -
     assert verdict.conclusion != "verified"
 
 
+@pytest.mark.parametrize("own_too", [True, False])
+async def test_rule_5_a_key_that_nobody_has_is_a_lost_one(stage: Stage, own_too: bool) -> None:
+    # A client that keeps the headers of its first request, say, and something to fall back on.
+    forward = "carried = {'x-spurline-key': '0123456789abcdef'} if 'users/1' in self.path else carried\n"
+    server = SERVER.replace("connection.request(", f"{forward}            connection.request(")
+    kept = "    if status == 421:\n        return 200, {'answer': {'name': 'ann'}}\n    return (200,"
+    gateway = HEAD + server + GATEWAY.removeprefix(HEAD).replace("    return (200,", kept)
+    files = {"gateway/app.py": gateway}
+    check = http("/pricing/1", {"status": 200, "json": {"answer": {"price": 5}}})
+    if own_too:
+        files["users/app.py"] = users("    return 200, {'id': 1, 'full_name': 'ann', 'age': 7}")
+        check = http("/users/age", {"status": 200, "json": {"answer": {"age": 7}}})
+    verdict, document = await stage.judge(ticket(check, services=(), preserve=not own_too), files)
+    checks = {check["name"]: check for check in document["checks"]}
+    assert checks["suite"]["runs"] == ["pass"] * 3
+    assert verdict.conclusion == "unproven", verdict
+    assert "the routing key was lost at gateway, which called users without it" in verdict.reason
+    assert verdict.feedback
+
+
 # 7. A check that changes its answer on the same commit.
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.validation.windows import faults, lost_towards, reachable, record_facts, served, unexplained
+from harness.validation.windows import faults, lost_towards, mistaken, reachable, record_facts, served, unexplained
 from sandbox.driver import Window
 from sandbox.hops import Hop, Lost
 from sandbox.service import Service, System
@@ -80,6 +80,18 @@ def test_who_was_called_without_a_key_has_lost_none() -> None:
     found = window(hop("client", "gateway"), strays=theirs)
     assert unexplained(theirs) == (theirs[0],)
     assert lost_towards(found, ["users"], SYSTEM) == ()
+
+
+def test_a_key_that_nobody_has_was_lost_by_who_was_called_with_ours() -> None:
+    refused = hop("gateway", "users", at=1.02, key="other", served_by="refused", status=421)
+    found = window(hop("client", "gateway"), strays=(refused,))
+    assert mistaken(found) == lost_towards(found, ["users"], SYSTEM) == (Lost("gateway", "users"),)
+    assert mistaken(window(strays=(refused,))) == mistaken(window(hop("client", "legacy"), strays=(refused,))) == ()
+    assert mistaken(window(hop("client", "gateway"), strays=(hop("gateway", "users", key=None),))) == ()
+    # Nobody who was refused has called on.
+    into = hop("legacy", "gateway", at=1.01, key="other", served_by="refused", status=421)
+    stray = hop("gateway", "users", at=1.02, key=None)
+    assert stray in unexplained((into, stray))
 
 
 def test_what_follows_a_loss_is_not_another_one() -> None:

@@ -123,14 +123,20 @@ async def test_an_unknown_key_is_refused_and_masked(world: World) -> None:
     assert answer.json()["error"] == "unknown routing key"
     assert answer.json()["key"] == masked(key)
     assert key not in answer.text
-    (hop,) = (await world.seen(key, since)).hops
-    assert (hop.served_by, hop.status, hop.routed) == ("refused", 421, False)
+    window = await world.seen(key, since)
+    assert [(hop.served_by, hop.status, hop.routed) for hop in window.hops] == [("refused", 421, False)]
+    assert window.strays == ()
+    assert (await world.seen(new_key(), since)).strays == window.hops, "to others it is somebody without a key"
 
 
 async def test_an_unknown_key_may_fall_back_where_that_is_configured(make_world: MakeWorld) -> None:
     world: World = await make_world(unknown_key="baseline")
-    answer = await world.client.get(world.url("users"), headers=carriers(new_key())["baggage"])
+    since, key = await world.router.cursor(), new_key()
+    answer = await world.client.get(world.url("users"), headers=carriers(key)["baggage"])
     assert (answer.status_code, answer.json()["name"]) == (200, "users")
+    window = await world.seen(key, since)
+    assert window.hops == ()
+    assert [(hop.key, hop.served_by) for hop in window.strays] == [(None, "baseline")]
     malformed = await world.client.get(world.url("users"), headers={"x-spurline-key": "nonsense"})
     assert malformed.status_code == 421
 
