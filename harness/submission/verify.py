@@ -53,14 +53,16 @@ class _UnsoundError(Exception):
 def verify_file(path: Path, keys: Sequence[SSlibKey], rejudge: Rejudge) -> Verification:
     """Check the record in a file. UsageError where the file cannot be read."""
     try:
-        if path.stat().st_size > _SIZE_LIMIT_BYTES:
-            raise UsageError(f"{str(path)!r} is too large for a record", hint="give a record.json of a run")
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            # What has no size, or does not tell it, may go on for ever.
+            raw = file.read(_SIZE_LIMIT_BYTES + 1)
     except OSError as error:
         raise UsageError(
             f"{str(path)!r} cannot be read: {error.strerror}",
             hint="records lie in .spurline/runs/<run>/<ticket>/record.json",
         ) from None
+    if len(raw) > _SIZE_LIMIT_BYTES:
+        raise UsageError(f"{str(path)!r} is too large for a record", hint="give a record.json of a run")
     return verify_record(raw, keys, rejudge)
 
 

@@ -184,6 +184,11 @@ def test_bad_public_keys_are_named(tmp_path: Path, content: bytes | None) -> Non
     assert caught.value.hint
 
 
+def test_what_never_ends_is_too_large_for_a_record(key: SigningKey) -> None:
+    with pytest.raises(UsageError, match="too large"):
+        verify_file(Path("/dev/zero"), [key.public], agrees)
+
+
 def test_a_missing_record_is_named(tmp_path: Path, key: SigningKey) -> None:
     with pytest.raises(UsageError, match=r"record\.json"):
         verify_file(tmp_path / "record.json", [key.public], agrees)
