@@ -141,11 +141,13 @@ def _check(check: CheckFacts, series: Series) -> dict[str, Any]:
         "own": check.own,
         "baseline": check.baseline,
         "baseline_detail": check.baseline_detail,
+        "baseline_flaky": check.baseline_flaky,
         "sandbox": check.runs[-1] if check.runs else "unjudged",
         "runs": list(check.runs),
         "flaky": check.flaky,
         "forks": list(check.forks),
         "lost": [asdict(lost) for lost in check.lost],
+        "unasked": list(check.unasked),
         "detail": check.detail,
         "milliseconds": [run.result.milliseconds for run in series.runs],
     }
@@ -193,6 +195,9 @@ def _check_facts(data: Mapping[str, Any]) -> CheckFacts:
         runs=tuple(data["runs"]),
         forks=tuple(data["forks"]),
         lost=_lost(data["lost"]),
+        # Documents of earlier versions do not have these.
+        unasked=tuple(data.get("unasked", ())),
+        baseline_flaky=data.get("baseline_flaky", False),
         detail=data["detail"],
         baseline_detail=data["baseline_detail"],
     )

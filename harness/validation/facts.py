@@ -73,6 +73,8 @@ class CheckFacts:
     baseline_detail: str = ""
     baseline_flaky: bool = False
     """Whether it changed its answer on the untouched baseline."""
+    unasked: tuple[str, ...] = ()
+    """Forks of services that it asked on the baseline, and that none of its runs asked here."""
 
     @property
     def flaky(self) -> bool:

@@ -36,6 +36,8 @@ def notes(facts: Facts) -> Iterable[str]:
             yield f"check {check.name!r} cannot be judged: it {how} on the baseline too, which is the baseline's fault"
         if check.lost and check.always_passes:
             yield f"check {check.name!r} did not ask the change on all of its ways: {lost_at(check.lost[0])}"
+        elif check.unasked and check.always_passes:
+            yield f"check {check.name!r} asked {named(check.unasked)} on the baseline, and never the change of it"
     for static in facts.static or ():
         if static.outcome != "pass" and static.base not in (None, "pass"):
             yield f"static check {static.command!r} cannot be judged, it does not pass on the base commit either"

@@ -71,6 +71,7 @@ class Series:
     def facts(self, generations: Mapping[str, int], system: System) -> CheckFacts:
         """What is known by it; `generations` of the forks."""
         hops: Counter[str] = sum((served(run.window, generations) for run in self.runs), Counter())
+        asked = {hop.service for hop in self.baseline.seen.hops} & set(generations)
         return CheckFacts(
             name=self.item.name,
             own=self.item.own,
@@ -78,6 +79,7 @@ class Series:
             runs=tuple(run.result.outcome for run in self.runs),
             forks=tuple(sorted(hops)),
             lost=tuple(sorted(self._lost(generations, system), key=lambda loss: (loss.service, loss.callee))),
+            unasked=tuple(sorted(asked - set(hops))),
             detail=self.decisive.result.detail,
             baseline_detail=self.baseline.detail,
             baseline_flaky=self.baseline.flaky,

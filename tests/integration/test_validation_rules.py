@@ -566,6 +566,33 @@ async def test_rule_4_a_check_that_passes_by_a_service_that_loses_the_key_is_not
     assert document["checks"][0]["runs"] == ["pass", "pass"]
 
 
+async def test_rule_4_a_check_that_passes_by_what_the_baseline_kept_is_noted(root: Path, tmp_path: Path) -> None:
+    away = tmp_path / "repo"
+    git(tmp_path, "clone", "-q", str(root), str(away))
+    keeping = (
+        GATEWAY.replace("def answer(", "KEPT = {}\ndef answer(")
+        .replace(
+            "call(service, '/' + rest)", "KEPT.get(path) or call(service, '/' + rest)\n    KEPT[path] = status, body"
+        )
+        .replace("KEPT.get(path)", "path == '/users/1' and KEPT.get(path)")
+    )
+    (away / "gateway/app.py").write_text(keeping)
+    git(away, "commit", "-qam", "base")
+    repository, shelf = await Repository.open(away), Shelf()
+    base = await repository.head()
+    async with (
+        LocalDriver(away, away / ".spurline" / "local") as driver,
+        LoopValidator(driver, repository, away / ".spurline", shelf, shelf) as validator,
+    ):
+        await driver.up(read_project(away).system(), base)
+        stage = Stage(repository, driver, validator, shelf, base)
+        renamed = users("    return 200, {'id': 1, 'full_name': 'ann', 'age': 7}")
+        age = http("/users/age", {"status": 200, "json": {"answer": {"age": 7}}})
+        verdict, document = await stage.judge(ticket(age), {"users/app.py": renamed})
+    assert verdict.conclusion == "verified", verdict
+    assert "check 'suite' asked users on the baseline, and never the change of it" in document["notes"]
+
+
 async def test_rule_4_a_fork_that_no_check_asks(stage: Stage) -> None:
     files = {"users/app.py": WITH_AGE, "legacy/app.py": LEGACY + "# touched\n"}
     verdict, _ = await stage.judge(ticket(AGE, services=("users", "legacy")), files)

@@ -74,6 +74,8 @@ def check_facts(name: str) -> st.SearchStrategy[CheckFacts]:
         losses,
         st.text(max_size=3),
         st.text(max_size=3),
+        st.booleans(),
+        names,
     )
 
 
