@@ -148,6 +148,7 @@ def _check(check: CheckFacts, series: Series) -> dict[str, Any]:
         "forks": list(check.forks),
         "lost": [asdict(lost) for lost in check.lost],
         "unasked": list(check.unasked),
+        "passed_over": list(check.passed_over),
         "detail": check.detail,
         "milliseconds": [run.result.milliseconds for run in series.runs],
     }
@@ -197,6 +198,7 @@ def _check_facts(data: Mapping[str, Any]) -> CheckFacts:
         lost=_lost(data["lost"]),
         # Documents of earlier versions do not have these.
         unasked=tuple(data.get("unasked", ())),
+        passed_over=tuple(data.get("passed_over", ())),
         baseline_flaky=data.get("baseline_flaky", False),
         detail=data["detail"],
         baseline_detail=data["baseline_detail"],

@@ -75,6 +75,8 @@ class CheckFacts:
     """Whether it changed its answer on the untouched baseline."""
     unasked: tuple[str, ...] = ()
     """Forks of services that it asked on the baseline, and that none of its runs asked here."""
+    passed_over: tuple[str, ...] = ()
+    """Errors that forks answered to neighbours in each of its runs, all passed, and that the baseline does not."""
 
     @property
     def flaky(self) -> bool:

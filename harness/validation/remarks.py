@@ -38,6 +38,8 @@ def notes(facts: Facts) -> Iterable[str]:
             yield f"check {check.name!r} did not ask the change on all of its ways: {lost_at(check.lost[0])}"
         elif check.unasked and check.always_passes:
             yield f"check {check.name!r} asked {named(check.unasked)} on the baseline, and never the change of it"
+        if check.passed_over:
+            yield f"check {check.name!r} passes though {named(check.passed_over)}"
     for static in facts.static or ():
         if static.outcome != "pass" and static.base not in (None, "pass"):
             yield f"static check {static.command!r} cannot be judged, it does not pass on the base commit either"

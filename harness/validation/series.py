@@ -14,7 +14,7 @@ from typing import Final
 from harness.validation.bench import Item
 from harness.validation.facts import CheckFacts
 from harness.validation.results import CheckResult
-from harness.validation.windows import lost_towards, mistaken, served
+from harness.validation.windows import errors, lost_towards, mistaken, served
 from sandbox.driver import Window
 from sandbox.hops import Lost
 from sandbox.service import System
@@ -80,10 +80,17 @@ class Series:
             forks=tuple(sorted(hops)),
             lost=tuple(sorted(self._lost(generations, system), key=lambda loss: (loss.service, loss.callee))),
             unasked=tuple(sorted(asked - set(hops))),
+            passed_over=tuple(sorted(self._passed_over())),
             detail=self.decisive.result.detail,
             baseline_detail=self.baseline.detail,
             baseline_flaky=self.baseline.flaky,
         )
+
+    def _passed_over(self) -> frozenset[str]:
+        """Errors of forks in each run, all of which passed."""
+        if not self.runs or not all(run.result.passed for run in self.runs):
+            return frozenset()
+        return frozenset.intersection(*(errors(run.window, self.baseline) for run in self.runs))
 
     def _lost(self, generations: Mapping[str, int], system: System) -> Iterable[Lost]:
         failing = [run.window for run in self.runs if not run.result.passed]

@@ -18,6 +18,9 @@ from sandbox.seen import Seen, seen, shape
 from sandbox.service import CLIENT, System
 
 _ORIGINS: Final = 2
+_SERVER_ERROR: Final = 500
+_GRPC_ERRORS: Final = (2, 12, 13, 14, 15)
+"""UNKNOWN, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS."""
 
 
 def served(window: Window, generations: Mapping[str, int]) -> Counter[str]:
@@ -30,6 +33,25 @@ def served(window: Window, generations: Mapping[str, int]) -> Counter[str]:
 def faults(window: Window, service: str) -> int:
     """Requests that the planted fault of the service answered."""
     return sum(hop.served_by == "fault" and hop.service == service for hop in window.hops)
+
+
+def errors(window: Window, result: CheckResult) -> frozenset[str]:
+    """The errors of forks' own, in words, that were answered to a neighbour, and that are not in what was seen of the
+    check on the baseline, where it came to `result`."""
+    known = {(hop.kind, hop.status, hop.grpc_status) for hop in result.seen.hops}
+    return frozenset(
+        f"{hop.service} answered {hop.caller} with {_error(hop)} ({hop.method} {shape(hop.path)})"
+        for hop in window.hops
+        if hop.served_by == "fork" and hop.caller != CLIENT and _error(hop)
+        if ((hop.caller, hop.service, hop.method, shape(hop.path)), hop.status, hop.grpc_status) not in known
+    )
+
+
+def _error(hop: Hop) -> str:
+    """What went wrong at the hop itself; empty where nothing did, or the caller was to blame."""
+    if hop.grpc_status in _GRPC_ERRORS:
+        return f"gRPC status {hop.grpc_status}"
+    return str(hop.status) if hop.status >= _SERVER_ERROR else ""
 
 
 def signature(exchange: Exchange) -> str:

@@ -566,17 +566,29 @@ async def test_rule_4_a_check_that_passes_by_a_service_that_loses_the_key_is_not
     assert document["checks"][0]["runs"] == ["pass", "pass"]
 
 
-async def test_rule_4_a_check_that_passes_by_what_the_baseline_kept_is_noted(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kept", "broken", "note"),
+    [
+        (
+            "if path in KEPT: return KEPT[path]",
+            "return 200, {'id': 1, 'full_name': 'ann', 'age': 7}",
+            "check 'suite' asked users on the baseline, and never the change of it",
+        ),
+        (
+            "if path in KEPT and call('users', '/1')[0] == 500: return KEPT[path]",
+            "return (200, {'age': 7}) if path == '/age' else (500, {})",
+            "check 'suite' passes though users answered gateway with 500 (GET /#)",
+        ),
+    ],
+)
+async def test_rule_4_a_check_that_passes_by_what_a_neighbour_kept_of_the_baseline_is_noted(
+    root: Path, tmp_path: Path, kept: str, broken: str, note: str
+) -> None:
     away = tmp_path / "repo"
     git(tmp_path, "clone", "-q", str(root), str(away))
-    keeping = (
-        GATEWAY.replace("def answer(", "KEPT = {}\ndef answer(")
-        .replace(
-            "call(service, '/' + rest)", "KEPT.get(path) or call(service, '/' + rest)\n    KEPT[path] = status, body"
-        )
-        .replace("KEPT.get(path)", "path == '/users/1' and KEPT.get(path)")
-    )
-    (away / "gateway/app.py").write_text(keeping)
+    keeping = "    if path == '/users/1':\n        KEPT[path] = 200, {'answer': body}\n    return (200,"
+    gateway = GATEWAY.replace("def answer(path, call):\n", f"KEPT = {{}}\ndef answer(path, call):\n    {kept}\n")
+    (away / "gateway/app.py").write_text(gateway.replace("    return (200,", keeping))
     git(away, "commit", "-qam", "base")
     repository, shelf = await Repository.open(away), Shelf()
     base = await repository.head()
@@ -586,11 +598,10 @@ async def test_rule_4_a_check_that_passes_by_what_the_baseline_kept_is_noted(roo
     ):
         await driver.up(read_project(away).system(), base)
         stage = Stage(repository, driver, validator, shelf, base)
-        renamed = users("    return 200, {'id': 1, 'full_name': 'ann', 'age': 7}")
         age = http("/users/age", {"status": 200, "json": {"answer": {"age": 7}}})
-        verdict, document = await stage.judge(ticket(age), {"users/app.py": renamed})
+        verdict, document = await stage.judge(ticket(age), {"users/app.py": users(f"    {broken}")})
     assert verdict.conclusion == "verified", verdict
-    assert "check 'suite' asked users on the baseline, and never the change of it" in document["notes"]
+    assert note in document["notes"]
 
 
 async def test_rule_4_a_fork_that_no_check_asks(stage: Stage) -> None:

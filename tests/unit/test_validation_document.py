@@ -76,6 +76,7 @@ def check_facts(name: str) -> st.SearchStrategy[CheckFacts]:
         st.text(max_size=3),
         st.booleans(),
         names,
+        names,
     )
 
 

@@ -55,6 +55,11 @@ def test_a_check_that_passes_where_others_lose_the_key_is_noted() -> None:
     judgement = judge(replace(GOOD, checks=(OWN, replace(OTHER, unasked=("users",)))))
     assert judgement.conclusion == "verified"
     assert any("asked users on the baseline, and never the change" in note for note in judgement.notes)
+    judgement = judge(
+        replace(GOOD, checks=(OWN, replace(OTHER, passed_over=("users answered gateway with 500 (GET /)",))))
+    )
+    assert judgement.conclusion == "verified"
+    assert judgement.notes == ("check 'other' passes though users answered gateway with 500 (GET /)",)
     judgement = judge(replace(GOOD, checks=(OWN, replace(OTHER, lost=(Lost("legacy", "users"),)))))
     assert judgement.conclusion == "verified"
     lost = "the routing key was lost at legacy, which called users without it"

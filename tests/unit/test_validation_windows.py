@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
-from harness.validation.windows import faults, lost_towards, mistaken, reachable, record_facts, served, unexplained
+from harness.validation.results import CheckResult
+from harness.validation.windows import (
+    errors,
+    faults,
+    lost_towards,
+    mistaken,
+    reachable,
+    record_facts,
+    served,
+    unexplained,
+)
 from sandbox.driver import Window
 from sandbox.hops import Hop, Lost
+from sandbox.seen import seen
 from sandbox.service import Service, System
 
 SYSTEM = System(
@@ -63,6 +74,19 @@ def test_dropped_records_add_up() -> None:
 def test_faults_are_those_of_the_service() -> None:
     found = window(hop("a", "b", served_by="fault"), hop("a", "c", served_by="fault"), hop("a", "b"))
     assert faults(found, "b") == 1
+
+
+def test_errors_of_forks_are_told_but_for_those_of_the_baseline() -> None:
+    fine = CheckResult("pass", "")
+    broken = hop("gateway", "users", path="/users/7?x=1", served_by="fork", generation=1, status=500)
+    said = "users answered gateway with 500 (GET /users/#)"
+    assert errors(window(broken), fine) == {said}
+    internal = replace(broken, method="POST", path="/s.S/Get", status=200, grpc_status=13)
+    assert errors(window(internal), fine) == {"users answered gateway with gRPC status 13 (POST /s.S/Get)"}
+    known = replace(fine, seen=seen([replace(broken, path="/users/8", served_by="baseline", generation=None)], (), ()))
+    assert errors(window(broken), known) == frozenset()
+    others = {"caller": "client"}, {"served_by": "baseline"}, {"status": 404}, {"grpc_status": 5, "status": 200}
+    assert errors(window(*(replace(broken, **other) for other in others)), fine) == frozenset()
 
 
 def test_a_key_lost_on_the_way_to_a_fork() -> None:
