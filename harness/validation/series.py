@@ -14,7 +14,7 @@ from typing import Final
 from harness.validation.bench import Item
 from harness.validation.facts import CheckFacts
 from harness.validation.results import CheckResult
-from harness.validation.windows import errors, lost_towards, mistaken, served
+from harness.validation.windows import aside, errors, lost_towards, mistaken, served
 from sandbox.driver import Window
 from sandbox.hops import Lost
 from sandbox.service import System
@@ -68,10 +68,15 @@ class Series:
         detail = f"it did not stay red there: {said}"
         return replace(self, baseline=replace(again, outcome="unjudged", detail=detail, flaky=True))
 
+    def is_suspicious(self, forks: Iterable[str], system: System) -> bool:
+        """Whether it passes and must be asked once more, since a fork seems to have asked the baseline for another
+        one."""
+        known = frozenset(forks)
+        return len(self.runs) < _SURE and any(loss.service in known for loss in self._bypassed(known, system))
+
     def facts(self, generations: Mapping[str, int], system: System) -> CheckFacts:
         """What is known by it; `generations` of the forks."""
         hops: Counter[str] = sum((served(run.window, generations) for run in self.runs), Counter())
-        asked = {hop.service for hop in self.baseline.seen.hops} & set(generations)
         return CheckFacts(
             name=self.item.name,
             own=self.item.own,
@@ -79,23 +84,43 @@ class Series:
             runs=tuple(run.result.outcome for run in self.runs),
             forks=tuple(sorted(hops)),
             lost=tuple(sorted(self._lost(generations, system), key=lambda loss: (loss.service, loss.callee))),
-            unasked=tuple(sorted(asked - set(hops))),
+            unasked=tuple(sorted(self._asked(generations) - set(hops))),
             passed_over=tuple(sorted(self._passed_over())),
             detail=self.decisive.result.detail,
             baseline_detail=self.baseline.detail,
             baseline_flaky=self.baseline.flaky,
         )
 
+    @property
+    def _always_passed(self) -> bool:
+        return bool(self.runs) and all(run.result.passed for run in self.runs)
+
+    def _asked(self, forks: Iterable[str]) -> frozenset[str]:
+        """Of which forks it asked the services on the baseline."""
+        return frozenset(hop.service for hop in self.baseline.seen.hops) & frozenset(forks)
+
+    def _bypassed(self, forks: Iterable[str], system: System) -> frozenset[Lost]:
+        """Where it passed and asked the baseline for what is forked, or with a key that nobody has, in each run."""
+        known = frozenset(forks)
+        if not self._always_passed:
+            return frozenset()
+
+        def of(window: Window) -> frozenset[Lost]:
+            unasked = self._asked(known) - {hop.service for hop in window.hops if hop.served_by == "fork"}
+            return frozenset((*lost_towards(window, known, system), *mistaken(window), *aside(window, unasked, system)))
+
+        return frozenset.intersection(*(of(run.window) for run in self.runs))
+
     def _passed_over(self) -> frozenset[str]:
         """Errors of forks in each run, all of which passed."""
-        if not self.runs or not all(run.result.passed for run in self.runs):
+        if not self._always_passed:
             return frozenset()
         return frozenset.intersection(*(errors(run.window, self.baseline) for run in self.runs))
 
     def _lost(self, generations: Mapping[str, int], system: System) -> Iterable[Lost]:
         failing = [run.window for run in self.runs if not run.result.passed]
         if not failing:
-            return _bypassed(self.runs, generations, system)
+            return self._bypassed(generations, system)
         return set.intersection(
             *(
                 set(lost_towards(window, set(generations) - set(served(window, generations)), system))
@@ -120,20 +145,3 @@ def answered(item: Item, baseline: CheckResult, results: Sequence[CheckResult], 
     needed = repeat if item.own or not all(passes) else 1
     held = len(passes) >= needed and all(passes[-needed:])
     return held or len(passes) >= 2 * repeat + 2
-
-
-def suspicious(runs: Sequence[Run], forks: Iterable[str], system: System) -> bool:
-    """Whether a check that passes must be asked once more, since a fork seems to have asked the baseline for another
-    one."""
-    known = frozenset(forks)
-    return len(runs) < _SURE and any(loss.service in known for loss in _bypassed(runs, known, system))
-
-
-def _bypassed(runs: Sequence[Run], forks: Iterable[str], system: System) -> frozenset[Lost]:
-    """Where a check that passed asked the baseline for what is forked, or with a key that nobody has, in each run."""
-    known = frozenset(forks)
-    if not runs or not all(run.result.passed for run in runs):
-        return frozenset()
-    return frozenset.intersection(
-        *(frozenset((*lost_towards(run.window, known, system), *mistaken(run.window))) for run in runs)
-    )

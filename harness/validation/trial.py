@@ -23,7 +23,7 @@ from harness.validation.facts import (
     ScopeFacts,
     StaticFacts,
 )
-from harness.validation.series import Run, Series, answered, suspicious
+from harness.validation.series import Run, Series, answered
 from harness.validation.targets import Target
 from harness.validation.verdict import judge, needs_fault
 from harness.validation.windows import faults, lost_towards, record_facts, served
@@ -96,9 +96,10 @@ class Court:
         runs: list[Run] = []
         while not answered(item, baseline, [run.result for run in runs], repeat, case.docket.ticket.preserve):
             runs.append(await self._run(case, sandbox, item))
-        while suspicious(runs, sandbox.forks, case.docket.system):
-            runs.append(await self._run(case, sandbox, item))
-        return Series(item, baseline, tuple(runs))
+        series = Series(item, baseline, tuple(runs))
+        while series.is_suspicious(sandbox.forks, case.docket.system):
+            series = replace(series, runs=(*series.runs, await self._run(case, sandbox, item)))
+        return series
 
     async def _confirmed(self, case: Case, sandbox: Sandbox, series: Sequence[Series]) -> list[Series]:
         """The series, with the red of the baseline taken back where the untouched code, forked as the change was, is

@@ -52,7 +52,7 @@ def _scope(facts: Facts) -> Judgement | None:
         reason = f"it changes the submodule {named(scope.submodules)}, of whose code no fork has any"
         return Judgement("unproven", reason, returns=True)
     if scope.leading_out:
-        reason = f"it makes {_named(scope.leading_out)} lead out of the commit: whatever lies there is no part of it"
+        reason = f"it makes {named(scope.leading_out)} lead out of the commit: whatever lies there is no part of it"
         return Judgement("unproven", reason, returns=True)
     if not scope.services:
         what = f"only {named(scope.unjudged)} changed" if scope.unjudged else "nothing changed"

@@ -140,6 +140,21 @@ def mistaken(window: Window) -> tuple[Lost, ...]:
     return losses(window.hops, [stray for stray in window.strays if stray.served_by == "refused"])
 
 
+def aside(window: Window, unasked: Iterable[str], system: System) -> tuple[Lost, ...]:
+    """Where a fork that had been asked called on without the key, perhaps after it had answered, on a way that leads to
+    one of `unasked`: forks that were not asked, though the check asks their services on the baseline."""
+    wanted = frozenset(unasked)
+    began: dict[str, float] = {}
+    for hop in window.hops:
+        if hop.served_by == "fork":
+            began[hop.service] = min(hop.at, began.get(hop.service, hop.at))
+    return tuple(
+        Lost(stray.caller, stray.service)
+        for stray in window.strays
+        if began.get(stray.caller, stray.at + 1) <= stray.at and wanted & reachable(stray.service, system)
+    )
+
+
 def unexplained(strays: Sequence[Hop]) -> tuple[Hop, ...]:
     """Strays whose caller was not itself called without a key at the time: it need not have lost one."""
     return tuple(

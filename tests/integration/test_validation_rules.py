@@ -604,6 +604,58 @@ async def test_rule_4_a_check_that_passes_by_what_a_neighbour_kept_of_the_baseli
     assert note in document["notes"]
 
 
+POLLING = """
+import json, os, time, urllib.request
+
+def test_users_have_names():
+    for _ in range(100):
+        with urllib.request.urlopen(os.environ["SPURLINE_URL"] + "/users/1") as response:
+            found = json.load(response)["answer"]
+        if found:
+            break
+        time.sleep(0.05)
+    assert found["name"] == "ann"
+"""
+LATER = """
+import threading, time
+DONE = {}
+def ask():
+    time.sleep(0.02)
+    connection = http.client.HTTPConnection(os.environ["USERS"])
+    connection.request("GET", "/1")
+    DONE["found"] = json.loads(connection.getresponse().read())
+def answer(path, call):
+    if path == '/users/1':
+        if not DONE:
+            threading.Thread(target=ask).start()
+            return 200, {'answer': {}}
+        return 200, {'answer': DONE.pop("found")}
+"""
+
+
+async def test_rule_4_a_fork_that_asks_the_baseline_once_it_has_answered(root: Path, tmp_path: Path) -> None:
+    away = tmp_path / "repo"
+    git(tmp_path, "clone", "-q", str(root), str(away))
+    (away / "tests/test_users.py").write_text(POLLING)
+    git(away, "commit", "-qam", "base")
+    repository, shelf = await Repository.open(away), Shelf()
+    base = await repository.head()
+    async with (
+        LocalDriver(away, away / ".spurline" / "local") as driver,
+        LoopValidator(driver, repository, away / ".spurline", shelf, shelf) as validator,
+    ):
+        await driver.up(read_project(away).system(), base)
+        stage = Stage(repository, driver, validator, shelf, base)
+        later = HEAD + SERVER + GATEWAY.removeprefix(HEAD).replace("def answer(path, call):\n", LATER)
+        files = {"gateway/app.py": later, "users/app.py": users("    return 200, {'full_name': 'ann', 'age': 7}")}
+        age = http("/users/age", {"status": 200, "json": {"answer": {"age": 7}}})
+        verdict, document = await stage.judge(ticket(age, services=()), files)
+    checks = {check["name"]: check for check in document["checks"]}
+    assert checks["suite"]["runs"] == ["pass"] * 3
+    assert verdict.conclusion == "unproven", verdict
+    assert "the routing key was lost at gateway, which called users without it" in verdict.reason
+
+
 async def test_rule_4_a_fork_that_no_check_asks(stage: Stage) -> None:
     files = {"users/app.py": WITH_AGE, "legacy/app.py": LEGACY + "# touched\n"}
     verdict, _ = await stage.judge(ticket(AGE, services=("users", "legacy")), files)

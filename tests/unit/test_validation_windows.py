@@ -9,6 +9,7 @@ import pytest
 
 from harness.validation.results import CheckResult
 from harness.validation.windows import (
+    aside,
     errors,
     faults,
     lost_towards,
@@ -116,6 +117,16 @@ def test_a_key_that_nobody_has_was_lost_by_who_was_called_with_ours() -> None:
     into = hop("legacy", "gateway", at=1.01, key="other", served_by="refused", status=421)
     stray = hop("gateway", "users", at=1.02, key=None)
     assert stray in unexplained((into, stray))
+
+
+def test_a_fork_may_lose_the_key_after_it_has_answered() -> None:
+    asked = hop("client", "gateway", at=1.0, served_by="fork", generation=1)
+    found = window(asked, strays=(hop("gateway", "legacy", at=3.0, key=None),))
+    assert lost_towards(found, ["users"], SYSTEM) == ()
+    assert aside(found, ["users"], SYSTEM) == (Lost("gateway", "legacy"),)
+    assert aside(found, [], SYSTEM) == aside(found, ["gateway"], SYSTEM) == ()
+    assert aside(window(asked, strays=(hop("gateway", "users", at=0.5, key=None),)), ["users"], SYSTEM) == ()
+    assert aside(replace(found, hops=(replace(asked, served_by="baseline"),)), ["users"], SYSTEM) == ()
 
 
 def test_what_follows_a_loss_is_not_another_one() -> None:
