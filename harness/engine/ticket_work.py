@@ -308,7 +308,9 @@ class TicketWork:
             yield
 
     def admit_call(self, ticket: str) -> None:
-        """Before each call of the model; raises Stopped where the ticket is to stop."""
+        """Before each call of the model; raises Stopped where the ticket is to stop, LeaseLost where it may be somebody
+        else's by now."""
+        self._claims.generation(ticket)
         if self._to_stop(ticket):
             raise Stopped
 

@@ -99,9 +99,14 @@ class Claims:
         """The generation in which this worker has the ticket, None where it does not. LeaseLost where somebody else may
         have taken it, for all that can be told without asking: no sign of life was shown for as long as a lease."""
         mine = self.held.get(ticket)
-        if mine is not None and _since_boot() - self._alive_at > self._lease_s:
+        if mine is not None and self.stood_still:
             raise LeaseLost(ticket)
         return mine
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether this worker has shown no sign of life for as long as a lease."""
+        return _since_boot() - self._alive_at > self._lease_s
 
     def ensure(self, ticket: str) -> None:
         """LeaseLost where this worker does not have the ticket, or `generation` doubts it."""

@@ -2,7 +2,8 @@
 
 A worker that is alone holds all of it. Where there are others, each takes for the calls that it is about to make, and a
 little ahead; what nobody holds is for whoever asks first. Nobody keeps what is too little for one call: two who did
-would wait for each other. What a dead worker held goes back with all else it had.
+would wait for each other. What a dead worker held goes back with all else it had, and so does what one holds that has
+stood still for as long as a lease.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Purse:
     def _others(self, session: Session) -> list[WorkerRow]:
         """Those who hold something too; none of them takes or gives anything until the transaction has ended."""
         session.get_one(RunRow, self._run, with_for_update=True)
-        return self._claims.workers.others(session, self._database.now(session))
+        now = self._database.now(session)
+        # One that stands still makes no call before it has shown that it lives, and has asked anew what it may use.
+        return [one for one in self._claims.workers.others(session, now) if self._claims.workers.shows(one, now)]
 
     def _hold(self, session: Session, mine: Measures | None) -> None:
         me = session.get_one(WorkerRow, self._claims.worker)

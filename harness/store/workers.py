@@ -62,6 +62,10 @@ class Workers:
         """Those that live, without this one."""
         return [one for one in self._present(session) if one.id != self._me and self._lives(one, now)]
 
+    def shows(self, worker: WorkerRow, now: float) -> bool:
+        """Whether a worker has shown for less than a lease ago that it lives: one on this machine may stand still."""
+        return worker.seen_at + self._lease_s > now
+
     def count(self, session: Session, now: float) -> tuple[int, int]:
         """How many live, this one among them, and how many died without leaving."""
         present = self._present(session)
@@ -88,7 +92,7 @@ class Workers:
             return True
         if worker.host == _host():
             return lives(worker.pid, worker.born)
-        return worker.seen_at + self._lease_s > now
+        return self.shows(worker, now)
 
     def _see_off(self, session: Session, worker: str, now: float) -> None:
         row = session.get(WorkerRow, worker)
