@@ -80,7 +80,10 @@ class Claims:
             self._refuse(self.workers.bury(session, now))
             self.workers.enter(session, now, leads=self._leads)
 
+        # It may be long since this object was made: a baseline was built and started meanwhile.
+        asked_at = _since_boot()
         await self._database.write(write)
+        self._alive_at = asked_at
 
     async def refuse(self) -> None:
         """UsageError where `begin` would raise it: before anything is started."""
@@ -125,10 +128,14 @@ class Claims:
         self.held.clear()
 
     async def standings(self) -> tuple[Standing, ...]:
-        """Where all tickets of the run stand: see harness.store.standings."""
-        return await self._database.read(
-            lambda session: standings_of(session, self._run, worker=self.worker, now=self._now(session))
-        )
+        """Where all tickets of the run stand: see harness.store.standings. Who lets a lease lapse does not hold its
+        ticket, nor does this worker hold what it has lost."""
+
+        def read(session: Session) -> tuple[Standing, ...]:
+            now = self._now(session)
+            return standings_of(session, self._run, now, lambda *said: self._is_free(*said, now))
+
+        return await self._database.read(read)
 
     async def wishes(self) -> Wishes:
         """One look at what is wanted; cheap enough to be taken twice a second."""
@@ -237,8 +244,14 @@ class Claims:
             row = rows.get(ticket)
             if row is None or row.wish or row.state in FINAL_STATES or waits(row.not_before, now):
                 continue
-            if row.holder is None or (row.lease_ends or 0.0) < now:
+            if self._is_free(row.ticket, row.holder, row.lease_ends, now):
                 yield row
+
+    def _is_free(self, ticket: str, holder: str | None, lease_ends: float | None, now: float) -> bool:
+        if holder == self.worker:
+            # Lost here, for want of a sign of life, and nobody has taken it since.
+            return ticket not in self.held
+        return holder is None or (lease_ends or 0.0) < now
 
     def _held(self, session: Session, held: Mapping[str, int]) -> list[AgentRow]:
         return [

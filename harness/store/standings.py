@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,6 +15,10 @@ LONGEST_WAIT_S: Final = 60.0
 """After a fault of the environment."""
 
 
+Free = Callable[[str, str | None, float | None], bool]
+"""Told a ticket, its holder and when its lease ends by the store's time: whether anybody may take it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where one ticket of a run stands."""
@@ -23,7 +28,7 @@ class Standing:
     wish: str
     attempt: int
     holder: str | None
-    """Who works on it; nobody where the lease has lapsed."""
+    """Who works on it; nobody where it is free."""
     not_before: float
     """By this machine's clock; 0: at once."""
     iterations: int
@@ -36,8 +41,8 @@ class Standing:
     """Its own budgets, as JSON."""
 
 
-def standings_of(session: Session, run: str, *, worker: str, now: float) -> tuple[Standing, ...]:
-    """All tickets of the run in their order, as `worker` sees them; `now` is the store's time."""
+def standings_of(session: Session, run: str, now: float, is_free: Free) -> tuple[Standing, ...]:
+    """All tickets of the run in their order; `now` is the store's time."""
     query = (
         select(
             AgentRow.ticket,
@@ -63,8 +68,8 @@ def standings_of(session: Session, run: str, *, worker: str, now: float) -> tupl
         standing = Standing(*said)
         if standing.not_before:
             standing = replace(standing, not_before=standing.not_before + ahead_s)
-        lapsed = standing.holder not in (None, worker) and (lease_ends or 0.0) < now
-        found.append(replace(standing, holder=None) if lapsed else standing)
+        free = is_free(standing.ticket, standing.holder, lease_ends)
+        found.append(replace(standing, holder=None) if free else standing)
     return tuple(found)
 
 

@@ -443,6 +443,34 @@ async def test_nobody_takes_an_end_back_nor_says_verified_for_a_row_that_fell_be
             await journal.move(other, "generating")
 
 
+async def test_who_enters_is_sure_of_what_it_takes_however_long_ago_it_was_made(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        claims = Claims(database, "r1", lease_s=1)
+        # A baseline is built and started.
+        await asyncio.sleep(1.1)
+        await claims.begin()
+        await claims.take(["t0"], 1)
+        claims.ensure("t0")
+
+
+async def test_what_was_lost_and_nobody_took_is_taken_again_and_nothing_else(place: Path | str) -> None:
+    async with Database(place) as database:
+        await begun(database)
+        claims, other = Claims(database, "r1", lease_s=60), Claims(database, "r1", leads=False, lease_s=60)
+        await claims.begin()
+        await other.begin()
+        assert await claims.take(["t0", "t1"], 2) == ("t0", "t1")
+        assert await other.take(["t2"], 1) == ("t2",)
+        claims.forget("t0")
+        assert [one.holder for one in await claims.standings()] == [None, claims.worker, other.worker]
+        assert [one.holder for one in await other.standings()] == [claims.worker, claims.worker, other.worker]
+        assert await other.take(["t0"], 1) == ()
+        assert await claims.take(["t0", "t1", "t2"], 3) == ("t0",)
+        claims.ensure("t0")
+        await StoreJournal(database, "r1", claims=claims).move("t0", "preparing")
+
+
 async def test_who_shows_no_life_for_a_lease_is_sure_of_nothing(place: Path | str) -> None:
     async with Database(place) as database:
         await begun(database)

@@ -582,6 +582,24 @@ async def test_what_was_committed_on_another_machine_is_begun_anew(database: Dat
     assert "agent.begun_anew" in [event.kind for event in floor.told]
 
 
+async def test_a_ticket_that_was_lost_to_nobody_is_taken_up_again(database: Database, tmp_path: Path) -> None:
+    floor = Floor(database, [ticket("a")])
+    async with open_checkpoints(
+        tmp_path / "checkpoints.db", lambda thread: floor.claims.ensure(owner(thread))
+    ) as saver:
+        supervisor = await floor.begin(saver=saver)
+
+        async def lose(_: str, name: str) -> None:
+            if name == "static":
+                floor.world.before.clear()
+                floor.claims.forget("a")
+
+        floor.world.before.append(lose)
+        (ending,) = await supervisor.work(floor.tickets)
+    assert ending.state == "verified"
+    assert floor.world.names("a").count("static") == 2
+
+
 async def test_a_position_is_only_written_by_whoever_has_the_ticket(database: Database, tmp_path: Path) -> None:
     floor = Floor(database, [ticket("a")])
     written: list[str] = []
