@@ -74,7 +74,7 @@ async def _look(root: Path, requests: list[str], found: list[Diagnosis], out: Ou
     tell(_store(project))
     broken = any(one.level == "problem" and one.kind == "config" for one in found)
     try:
-        async with _baseline(project, start=start and not broken) as driver:
+        async with _baseline(project, out, start=start and not broken) as driver:
             for one in await _carriers(project, driver, requests, start=start, broken=broken):
                 tell(one)
     except UsageError:
@@ -117,10 +117,11 @@ async def _carriers(
 
 
 @asynccontextmanager
-async def _baseline(project: Project, *, start: bool) -> AsyncIterator[Driver | None]:
+async def _baseline(project: Project, out: Output, *, start: bool) -> AsyncIterator[Driver | None]:
     """The driver where something runs; with `start`, a baseline of our own where none is up."""
     from harness.repository import Repository
     from harness.runtime import attached, connected
+    from harness.runtime.starting import StartLog, brought_up
 
     if not start:
         async with attached(project.root) as running:
@@ -132,7 +133,8 @@ async def _baseline(project: Project, *, start: bool) -> AsyncIterator[Driver | 
         try:
             if ours:
                 # With a lease: should this process die, the baseline goes by itself.
-                await driver.up(project.system(), commit, lease_s=_LEASE_S)
+                out.note(f"starting the baseline from commit {commit[:12]}, for the probe")
+                await brought_up(driver, project.system(), commit, StartLog(out.note), lease_s=_LEASE_S)
             yield driver
         finally:
             if ours:

@@ -98,6 +98,24 @@ def test_finds_who_forwards_what_in_a_running_system(chain: Path, spurline: Spur
     assert spurline("baseline", "status", "--json", cwd=chain).objects == [{"up": False}]
 
 
+def test_says_how_far_the_baseline_is_and_needs_no_key_of_the_model_for_it(
+    make_repo: MakeRepo, spurline: Spurline
+) -> None:
+    alone = """\
+project: alone
+baseline: {entry: leaf, services: {leaf: {command: [python3, app.py], ready: {http: /healthz}}}}
+"""
+    ticket = TICKET.replace("gateway", "leaf")
+    root = make_repo({"app.py": PROGRAM, "spurline.yaml": alone, "tickets/one.md": ticket})
+    ran = spurline("doctor", "--start", "--json", cwd=root)
+    found = subjects(ran)
+    assert (ran.code, found["agent"][0]["level"]) == (3, "problem")
+    assert found["baseline"][0]["level"] == "ok", ran.out
+    # Who waits for it hears of it.
+    assert "starting the baseline from commit" in ran.err
+    assert "leaf ready after" in ran.err
+
+
 def test_leaves_a_baseline_that_was_up_as_it_was(chain: Path, spurline: Spurline) -> None:
     assert spurline("baseline", "up", cwd=chain).code == 0
     ran = spurline("doctor", "--request", "POST /x {}", cwd=chain)
