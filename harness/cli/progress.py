@@ -40,6 +40,8 @@ class AgentRow(Protocol):
     @property
     def iterations(self) -> int: ...
     @property
+    def machine(self) -> str: ...
+    @property
     def reason(self) -> str: ...
 
 
@@ -158,9 +160,16 @@ def _cut(text: str, width: int) -> str:
 
 
 def summary_table(rows: Iterable[AgentRow], out: Output) -> None:
-    """How every ticket ended, one a row, on stdout."""
+    """How every ticket ended, one a row, on stdout; and on which machine, where that was another one than this."""
+    from harness.store.workers import elsewhere
+
+    agents = list(rows)
+    several = any(elsewhere(row.machine) for row in agents)
     out.table(
-        ["ticket", "state", "iterations", "reason"],
-        [[row.ticket, state_cell(row.state), str(row.iterations), row.reason] for row in rows],
+        ["ticket", "state", "iterations", *(["machine"] if several else []), "reason"],
+        [
+            [row.ticket, state_cell(row.state), str(row.iterations), *([row.machine] if several else []), row.reason]
+            for row in agents
+        ],
         empty="there are no tickets",
     )

@@ -132,7 +132,7 @@ async def _resume(
             )
         if others:
             concerned = await runs.wish(row.id, "", tickets)
-            _said(out, row.id, "goes on", concerned, others[0].pid)
+            _said(out, row.id, "goes on", concerned, others[0].where)
             return 0
     return await watched(
         lambda console: resume_run(
@@ -154,25 +154,25 @@ async def _wish(project: Project, name: str, tickets: tuple[str, ...], wish: str
         row = await runs.find(name)
         concerned = await runs.wish(row.id, wish, tickets)
         others = await Claims(database, row.id).others()
-    _said(out, row.id, wish, concerned, others[0].pid if others else None)
+    _said(out, row.id, wish, concerned, others[0].where if others else None)
 
 
 async def _cancel(project: Project, name: str, tickets: tuple[str, ...], out: Output) -> None:
     from harness.runtime import abandon_run
 
-    run, concerned, pid = await abandon_run(project, name, tickets)
-    _said(out, run, "cancelled", concerned, pid)
+    run, concerned, where = await abandon_run(project, name, tickets)
+    _said(out, run, "cancelled", concerned, where)
 
 
-def _said(out: Output, run: str, what: str, concerned: int, pid: int | None) -> None:
+def _said(out: Output, run: str, what: str, concerned: int, where: str | None) -> None:
     if out.json:
-        out.object({"run": run, "wish": what, "tickets": concerned, "worked_on": pid is not None})
+        out.object({"run": run, "wish": what, "tickets": concerned, "worked_on": where is not None})
         return
     out.line(f"run {run}: {what}, {concerned} tickets")
-    if pid is None:
+    if where is None:
         out.note("nobody works on the run at the moment")
     else:
-        out.note(f"process {pid} hears of it within a second")
+        out.note(f"{where} hears of it within a second")
 
 
 async def _list(project: Project, out: Output) -> None:
@@ -233,6 +233,7 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
             ("reason", agent.reason),
             ("iterations", str(agent.iterations)),
             ("branch", agent.branch or ""),
+            ("machine", _elsewhere(agent)),
             ("commit", agent.commit or ""),
             ("submission", agent.submission or ""),
             ("kept until", _when(agent.keep_until) if agent.keep_until else ""),
@@ -245,6 +246,14 @@ async def _show_ticket(project: Project, name: str, ticket: str, out: Output) ->
         out.line(one.text)
     if verdict is not None:
         show_verdict(verdict, out)
+
+
+def _elsewhere(agent: AgentRow) -> str:
+    """The machine that worked on the ticket, where it is another one than this."""
+    from harness.store.workers import elsewhere
+
+    name = elsewhere(agent.machine)
+    return f"{name}, whose repository has the branch" if name and agent.commit else name
 
 
 def _told(note: NoteRow, agent: AgentRow) -> str:

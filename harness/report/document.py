@@ -47,6 +47,7 @@ def _agent(ticket: TicketReport) -> dict[str, Any]:
         "sandbox": ticket.sandbox,
         "branch": ticket.branch,
         "commit": ticket.commit,
+        "machine": ticket.machine,
         "verdict": ticket.verdict,
         "submission": ticket.submission,
         "tokens": _tokens(ticket.tokens),

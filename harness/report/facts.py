@@ -104,6 +104,7 @@ def _ticket(
         sandbox=agent.sandbox,
         branch=agent.branch,
         commit=agent.commit,
+        machine=agent.machine,
         verdict=agent.verdict,
         submission=agent.submission,
         tokens=tokens_of(agent),

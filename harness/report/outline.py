@@ -15,6 +15,7 @@ from tasks.text import one_line, span
 
 EVIDENCE_TICKETS: Final = 100
 """So many tickets' evidence is quoted; the others' is shown by `spurline runs show --ticket`."""
+BRANCHES: Final = "Whose repository has the branches"
 
 Row = tuple[str, ...]
 
@@ -35,7 +36,7 @@ class Section:
 def sections(report: Report) -> tuple[Section, ...]:
     """All sections, in the order of reading."""
     parts = [_head(report), _tickets(report), _throughput(report), _by_state(report), *_changes(report)]
-    return (*parts, *_notes(report), *_proven(report), *_evidence(report))
+    return (*parts, *_notes(report), *_proven(report), *_machines(report), *_evidence(report))
 
 
 def _head(report: Report) -> Section:
@@ -177,6 +178,19 @@ def _proven(report: Report) -> Iterable[Section]:
                 for ticket, proof in verified
             ),
         )
+
+
+def machine_rows(report: Report) -> tuple[Row, ...]:
+    """Which machine's repository has which tickets' branches; nothing where only one machine worked on the run."""
+    found = report.by_machine()
+    return (
+        tuple((name, str(len(tickets)), _listed(tickets)) for name, tickets in found.items()) if len(found) > 1 else ()
+    )
+
+
+def _machines(report: Report) -> Iterable[Section]:
+    if rows := machine_rows(report):
+        yield Section(title=BRANCHES, columns=("machine", "tickets", "which"), rows=rows)
 
 
 def _evidence(report: Report) -> Iterable[Section]:

@@ -47,6 +47,8 @@ def to_html(report: Report) -> str:
         evidence=quoted[:ARTICLES],
         unquoted=max(0, len(quoted) - ARTICLES),
         proven=proven,
+        machines=outline.machine_rows(report),
+        branches=outline.BRANCHES,
         notes=evidence.notes_of(report),
         anchors={ticket.ticket: number for number, ticket in enumerate(quoted[:ARTICLES], 1)},
     )

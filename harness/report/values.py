@@ -91,6 +91,8 @@ class TicketReport:
     sandbox: str | None
     branch: str | None
     commit: str | None
+    machine: str
+    """The one that worked on it last, whose repository has the branch; empty: none has yet."""
     verdict: str | None
     submission: str | None
     tokens: Tokens
@@ -234,3 +236,8 @@ class Report:
     @property
     def seconds(self) -> float:
         return self.known_at - self.began_at
+
+    def by_machine(self) -> dict[str, tuple[str, ...]]:
+        """The tickets that each machine worked on last, whose branches its repository has; by its name."""
+        names = sorted({ticket.machine for ticket in self.tickets if ticket.machine})
+        return {name: tuple(one.ticket for one in self.tickets if one.machine == name) for name in names}

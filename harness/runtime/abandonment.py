@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from sandbox.driver import Driver
 
 
-async def abandon_run(project: Project, name: str, tickets: tuple[str, ...] = ()) -> tuple[str, int, int | None]:
-    """Cancel the run, or some of its tickets. Its id, how many tickets had not ended, and the process that cancels
-    them, None where that was done here."""
+async def abandon_run(project: Project, name: str, tickets: tuple[str, ...] = ()) -> tuple[str, int, str | None]:
+    """Cancel the run, or some of its tickets. Its id, how many tickets had not ended, and where the process is that
+    cancels them, None where that was done here."""
     from harness.repository import Repository, Worktrees
     from harness.store.claims import Claims
     from harness.store.journal import StoreJournal
@@ -31,7 +31,7 @@ async def abandon_run(project: Project, name: str, tickets: tuple[str, ...] = ()
         concerned = await runs.wish(row.id, "cancelled", tickets)
         claims = Claims(database, row.id)
         if others := await claims.others():
-            return row.id, concerned, others[0].pid
+            return row.id, concerned, others[0].where
         await claims.begin()
         try:
             journal = StoreJournal(database, row.id, claims=claims)

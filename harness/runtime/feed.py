@@ -110,8 +110,8 @@ class StoreFeed:
     async def cancel(self, tickets: Sequence[str]) -> str:
         from harness.runtime.abandonment import abandon_run
 
-        _, concerned, pid = await abandon_run(self._project, self.run, tuple(tickets))
-        return f"{_tickets(concerned)} {'cancelled' if pid is None else 'to be cancelled'}"
+        _, concerned, where = await abandon_run(self._project, self.run, tuple(tickets))
+        return f"{_tickets(concerned)} {'cancelled' if where is None else 'to be cancelled'}"
 
     async def retry(self, tickets: Sequence[str]) -> str:
         from harness.store.runs import Runs

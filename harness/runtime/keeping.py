@@ -33,6 +33,7 @@ async def keep_sandboxes(project: Project, database: Database, run: str, tickets
     ended and its sandbox is gone; the wish stands for the others."""
     from harness.store.claims import Claims
     from harness.store.runs import Runs
+    from harness.store.workers import elsewhere
 
     until = time.time() + for_s
     agents = await Runs(database).keep(run, tickets, until)
@@ -47,7 +48,14 @@ async def keep_sandboxes(project: Project, database: Database, run: str, tickets
                         await driver.renew(agent.sandbox, ttl_s=for_s)
                     await hold_until(driver, until)
                     now.append(agent.ticket)
-    if gone := [agent.ticket for agent in agents if is_final(agent.state) and agent.ticket not in now]:
+    left = [agent for agent in agents if is_final(agent.state) and agent.ticket not in now]
+    if there := sorted(filter(None, {elsewhere(agent.machine) for agent in left})):
+        raise UsageError(
+            f"ended, and what is left of their sandboxes is on {', '.join(there)}: "
+            f"{', '.join(agent.ticket for agent in left if elsewhere(agent.machine))}",
+            hint="say it there",
+        )
+    if gone := [agent.ticket for agent in left]:
         raise UsageError(
             f"ended, and the sandbox is gone: {', '.join(gone)}",
             hint="`spurline sandbox create NAME --fork SERVICE=BRANCH` forks what is on the ticket's branch",

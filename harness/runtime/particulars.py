@@ -37,6 +37,22 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
     runs = Runs(database)
     row, agent = await runs.find(run), await runs.agent(run, ticket)
     detail = Detail(ticket, _facts(agent), await runs.events(run, ticket))
+    found = await _page(project, database, row.base, agent, detail, page)
+    return replace(found, missing=_told_where(agent, page, found))
+
+
+def _told_where(agent: AgentRow, page: str, found: Detail) -> Mapping[str, str]:
+    """What cannot be read of the page; what is not here for being on another machine is said to be there."""
+    from harness.store.workers import elsewhere
+
+    here = {"conversation": found.said, "change": found.diff, "record": found.record}.get(page, True)
+    if here or not elsewhere(agent.machine):
+        return found.missing
+    return {page: f"it is on {agent.machine}, which worked on the ticket"}
+
+
+async def _page(project: Project, database: Database, base: str, agent: AgentRow, detail: Detail, page: str) -> Detail:
+    run, ticket = agent.run, agent.ticket
     try:
         match page:
             case "conversation":
@@ -44,7 +60,7 @@ async def particulars(project: Project, database: Database, run: str, ticket: st
                 return replace(detail, said=await asyncio.to_thread(_conversation, project, run, name))
             case "change":
                 commit = commit_of(agent, detail.events)
-                return replace(detail, diff=await _difference(project, row.base, commit))
+                return replace(detail, diff=await _difference(project, base, commit))
             case "proof" | "hops":
                 return replace(detail, verdict=await _verdict(database, agent, detail.events))
             case "record":
@@ -127,11 +143,14 @@ def _content(content: Any) -> str:
 
 
 def _facts(agent: AgentRow) -> tuple[tuple[str, str], ...]:
+    from harness.store.workers import elsewhere
+
     tokens = agent.input_tokens + agent.cache_read_tokens + agent.cache_write_tokens
     found = [
         ("title", agent.title),
         ("attempt", str(agent.attempt) if agent.attempt > 1 else ""),
         ("branch", agent.branch or ""),
+        ("machine", elsewhere(agent.machine)),
         ("commit", agent.commit or ""),
         ("sandbox", agent.sandbox or ""),
         ("submission", agent.submission or ""),

@@ -104,6 +104,7 @@ def agent_json(row: AgentRow) -> dict[str, Any]:
         "sandbox": row.sandbox,
         "branch": row.branch,
         "commit": row.commit,
+        "machine": row.machine,
         "verdict": row.verdict,
         "submission": row.submission,
         "tokens": {

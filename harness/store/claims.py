@@ -21,7 +21,7 @@ from graphs.ports import LeaseLost
 from harness.store.database import Database
 from harness.store.standings import Standing, standings_of, waits
 from harness.store.tables import AgentRow, RunRow, WorkerRow
-from harness.store.workers import Workers
+from harness.store.workers import Workers, machine
 from tasks.errors import UsageError
 from tasks.states import FINAL_STATES
 
@@ -95,8 +95,8 @@ class Claims:
 
     def _refuse(self, others: Sequence[WorkerRow]) -> None:
         if others and self._leads:
-            where = f"process {others[0].pid} on {others[0].host.split('/')[0]}"
-            raise UsageError(f"run {self._run} is being worked on by {where}", hint="`spurline worker` shares the work")
+            by = others[0].where
+            raise UsageError(f"run {self._run} is being worked on by {by}", hint="`spurline worker` shares the work")
 
     def generation(self, ticket: str) -> int | None:
         """The generation in which this worker has the ticket, None where it does not. LeaseLost where somebody else may
@@ -165,7 +165,7 @@ class Claims:
                 if len(taken) == most:
                     break
                 row.holder, row.generation = self.worker, row.generation + 1
-                row.lease_ends = now + self._lease_s
+                row.lease_ends, row.machine = now + self._lease_s, machine()
                 session.add(row)
                 taken[row.ticket] = row.generation
             return taken

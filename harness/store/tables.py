@@ -67,6 +67,8 @@ class AgentRow(SQLModel, table=True):
     """What the user wants of this ticket: nothing, `paused` or `cancelled`."""
     holder: str | None = None
     """The worker that has the ticket."""
+    machine: str = ""
+    """The name of the machine that worked on it last, whose repository has its branch; empty: none has yet."""
     generation: int = 0
     """Grows whenever the ticket changes hands: writes of an earlier holder are refused."""
     lease_ends: float | None = None
@@ -129,6 +131,11 @@ class WorkerRow(SQLModel, table=True):
     holds: str = Field(default="null", sa_column=Column(Text, nullable=False))
     """What of the run's budget it may use, as JSON; see `harness.store.purse`. null, or a measure that is missing: all
     of it."""
+
+    @property
+    def where(self) -> str:
+        """For people: two machines give out the same ids of processes."""
+        return f"process {self.pid} on {self.host.split('/')[0]}"
 
 
 class EventRow(SQLModel, table=True):

@@ -107,11 +107,21 @@ class Workers:
         )
 
 
+def machine() -> str:
+    """The name of this machine, as people know it."""
+    return platform.node()
+
+
+def elsewhere(name: str) -> str:
+    """The machine of this name, where it is another one than this; else nothing."""
+    return "" if name == machine() else name
+
+
 @cache
 def _host() -> str:
     """This machine since it began, and where process ids are told apart by containers, this one of them."""
     # Two machines may have one name.
-    parts = [platform.node(), *filter(None, [boot()])]
+    parts = [machine(), *filter(None, [boot()])]
     if sys.platform == "linux":
         with suppress(OSError):
             parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115

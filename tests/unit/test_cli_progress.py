@@ -11,6 +11,7 @@ from rich.console import Console
 from harness.cli.board import Board
 from harness.cli.output import Output
 from harness.cli.progress import Progress, summary_table, view
+from harness.store.workers import machine
 from tasks.events import Event
 
 
@@ -102,6 +103,7 @@ class Row:
     state: str
     iterations: int
     reason: str
+    machine: str = ""
 
 
 def test_the_final_table() -> None:
@@ -113,3 +115,14 @@ def test_the_final_table() -> None:
         "users-v2  verified  2           4 checks pass",
         "b         unproven  1           the key was lost at legacy",
     ]
+
+
+def test_the_final_table_names_machines_where_another_one_took_part() -> None:
+    here, stdout = machine(), io.StringIO()
+    summary_table([Row("a", "verified", 1, "", here), Row("b", "queued", 0, "")], Output(stdout=stdout))
+    assert "MACHINE" not in stdout.getvalue()
+    stdout = io.StringIO()
+    summary_table([Row("a", "verified", 1, "", here), Row("b", "failed", 1, "", f"not-{here}")], Output(stdout=stdout))
+    head, *rows = stdout.getvalue().splitlines()
+    assert "MACHINE" in head
+    assert [row.split()[3] for row in rows] == [here, f"not-{here}"]

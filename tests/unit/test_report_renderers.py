@@ -221,6 +221,23 @@ def test_a_run_that_goes_on_says_so_in_every_format() -> None:
     assert found["known_at"] == max(event.at for event in recorded.events)
 
 
+def on_machines(*names: str) -> Report:
+    """The report where these machines worked on the tickets in turn."""
+    placed = zip(REPORT.tickets, names * len(REPORT.tickets), strict=False)
+    return replace(REPORT, tickets=tuple(replace(ticket, machine=name) for ticket, name in placed))
+
+
+@pytest.mark.parametrize("format", sorted({*get_args(Format)} - {"json"}))
+def test_whose_repository_has_which_branches_is_said_where_two_machines_worked_on_it(format: Format) -> None:
+    shared, tickets = on_machines("anvil", "bellows"), [ticket.ticket for ticket in REPORT.tickets]
+    assert shared.by_machine() == {"anvil": tuple(tickets[::2]), "bellows": tuple(tickets[1::2])}
+    said = rendered(shared, format)
+    for machine, its in shared.by_machine().items():
+        assert any(machine in line and ", ".join(its) in line for line in said.splitlines()), machine
+    alone = rendered(on_machines("anvil"), format)
+    assert "anvil" not in alone
+
+
 def test_what_runs_show_says_of_an_agent_the_report_says_too() -> None:
     shown = agent_json(FINISHED.agents[0])
     reported = to_document(REPORT)["agents"][0]
