@@ -42,7 +42,26 @@ def services(system: System, ground: Ground) -> Iterator[Diagnosis]:
         yield from found
         if not any(diagnosis.level == "problem" for diagnosis in found):
             yield ok(f"service {name}", _summary(service))
+    yield from _nested(system)
     yield from _unreached(system)
+
+
+def _nested(system: System) -> Iterator[Diagnosis]:
+    """Services in whose folder others lie: a change of theirs is one of both, which no ticket for one alone allows."""
+    started = [service for service in system.services.values() if service.url is None]
+    for outer in started:
+        inside = [one.name for one in started if one.cwd != outer.cwd and _lies_in(one.cwd, outer.cwd)]
+        if inside:
+            yield warning(
+                f"service {outer.name}",
+                f"in its cwd {outer.cwd!r} lie those of {', '.join(inside)}: what changes them changes it too",
+                f"say the folder of its own code as cwd (its command runs there), or {outer.name} in their tickets too",
+                "config",
+            )
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return folder == "." or path.startswith(f"{folder}/")
 
 
 def _service(service: Service, ground: Ground) -> Iterator[Diagnosis]:

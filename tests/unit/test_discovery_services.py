@@ -41,6 +41,20 @@ def test_a_link_that_leads_back_into_the_work_tree_is_named(root: Path) -> None:
     assert "by 'node_modules/money'" in found[0].text
 
 
+def test_a_folder_in_which_another_service_lies_is_named(root: Path) -> None:
+    (root / "stock").mkdir()
+    parts = {
+        "web": Service(name="web", cwd=".", command=("sh", "web/run.sh")),
+        "twin": Service(name="twin", cwd="stock", command=("sh", "run.sh")),
+        "stock": Service(name="stock", cwd="stock", command=("sh", "run.sh")),
+    }
+    files = frozenset({"web/run.sh", "stock/run.sh"})
+    found = services(System("shop", "web", parts), Ground(root, files, {"PATH": "/usr/bin:/bin"}))
+    (nested,) = [one for one in found if "lie those of" in one.text]
+    assert (nested.level, nested.subject) == ("warning", "service web")
+    assert "in its cwd '.' lie those of twin, stock" in nested.text
+
+
 @pytest.mark.parametrize(
     ("given", "text", "kind"),
     [
