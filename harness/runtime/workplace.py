@@ -20,7 +20,7 @@ from harness.runtime.recordings import record_run
 from harness.runtime.run_values import INTERRUPTED, Console, RunOptions, RunResult
 from harness.runtime.takeover import taken_over
 from harness.settings import Settings
-from tasks.errors import EnvironmentFault, UsageError
+from tasks.errors import CheckoutError, EnvironmentFault, UsageError
 from tasks.events import Event
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ async def earlier(project: Project, name: str) -> AsyncIterator[tuple[Workplace,
                 f"every ticket of run {row.id} has ended",
                 hint="`spurline runs retry` queues those again that were not verified",
             )
+        await _ensure_here(repository, row.base)
         at_base = await project_at(project, repository, row.base)
         begun = Settings.model_validate(json.loads(row.settings))
         # What judges is as the base commit has it; how much of everything may be used is as the run has it.
@@ -183,6 +184,17 @@ async def earlier(project: Project, name: str) -> AsyncIterator[tuple[Workplace,
             options = replace(options, agents=None)
         backlog = await chosen_before(at_base, options, repository, row.base)
         yield Workplace(at_base, repository, database, row, backlog, options), project.settings
+
+
+async def _ensure_here(repository: Repository, base: str) -> None:
+    """CheckoutError where the commit is not in this repository: on another machine the run may have begun with it."""
+    try:
+        await repository.tree(base)
+    except CheckoutError:
+        raise CheckoutError(
+            f"commit {base[:12]}, with which the run began, is not in this repository",
+            hint="`git fetch` it from where the run was begun",
+        ) from None
 
 
 @asynccontextmanager
