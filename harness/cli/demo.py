@@ -45,12 +45,13 @@ def demo(
     out = Output(json=json)
     root = make_shop(folder)
     out.note(f"the shop's repository is {root}")
+    program = "spurline" if shutil.which("spurline") else str(Path(sys.executable).with_name("spurline"))
     # The services are started as `python`: the one that Spurline runs on has what they import.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     project = Place(root).workshop()
     drain = asyncio.Event()
     code = complete(work(project, RunOptions(agents=agents, copies=agents), out, drain), drain)
-    out.note(f"look around: cd {folder} && spurline runs show last --ticket users-v2")
+    out.note(f"look around: cd {folder} && {program} runs show last --ticket users-v2")
     # The demo shows honest failures on purpose; only what it could not do is an error.
     raise typer.Exit(0 if code == 1 else code)
 

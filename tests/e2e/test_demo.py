@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -118,6 +119,11 @@ def test_nothing_is_left_running(demo: Demo) -> None:
         and (place in " ".join(process.info["cmdline"] or ()) or (process.info["cwd"] or "").startswith(place))
     ]
     assert left == []
+
+
+def test_the_last_hint_names_a_program_that_is_there(demo: Demo) -> None:
+    program = demo.narration.splitlines()[-1].partition(" && ")[2].split()[0]
+    assert shutil.which(program) is not None, program
 
 
 def test_no_worktree_or_checkout_is_left(demo: Demo) -> None:
