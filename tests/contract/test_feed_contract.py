@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlmodel import Session
 
 from harness.project import Project, read_project
@@ -26,6 +26,7 @@ from harness.store.journal import StoreJournal
 from harness.store.notes import Notes
 from harness.store.runs import Runs
 from harness.store.tables import AgentRow, EventRow, RunRow
+from harness.store.workers import machine
 from sandbox.hops import Lost
 from sandbox.seen import Seen, SeenExchange, SeenHop
 from tasks.errors import StoreError, UsageError
@@ -265,6 +266,20 @@ async def test_a_page_that_cannot_be_read_says_why(feed: StoreFeed, database: Da
     path.parent.mkdir(parents=True)
     path.write_text('{"transcript":1}\nnonsense\n')
     assert "not a line of a transcript" in (await feed.detail("users", "conversation")).missing["conversation"]
+
+
+async def test_what_another_machine_has_is_said_to_be_there(feed: StoreFeed, database: Database) -> None:
+    def place(name: str) -> Any:
+        return lambda session: session.exec(update(AgentRow).values(machine=name))
+
+    await StoreJournal(database, RUN).move("users", "preparing", data={"commit": "f" * 40})
+    await database.write(place("bellows"))
+    for page in ("conversation", "change", "record"):
+        assert "it is on bellows" in (await feed.detail("users", page)).missing[page]
+    assert ("machine", "bellows") in (await feed.detail("users", "timeline")).facts
+    await database.write(place(machine()))
+    assert (await feed.detail("users", "conversation")).missing == {}
+    assert "bellows" not in (await feed.detail("users", "change")).missing["change"]
 
 
 async def test_a_run_that_is_gone_is_said(feed: StoreFeed, database: Database) -> None:
