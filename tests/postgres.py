@@ -40,16 +40,18 @@ def programs() -> Path | None:
 class Server:
     """One running server. `stop` and `start` as often as a test likes; its databases stay."""
 
+    address = "127.0.0.1"
+
     def __init__(self, bin_folder: Path, home: Path, port: int, user: dict[str, Any], options: str) -> None:
         self._bin, self._home, self._user, self._options = bin_folder, home, user, options
         self.port = port
 
     def url(self, database: str, *, port: int | None = None) -> str:
         """Where a database of this server is; at another port, where a test stands between."""
-        return f"postgresql+psycopg://spurline@127.0.0.1:{port or self.port}/{database}"
+        return f"postgresql+psycopg://spurline@{self.address}:{port or self.port}/{database}"
 
     def start(self) -> None:
-        options = f"-p {self.port} -k {self._home} -c listen_addresses=127.0.0.1 {self._options}"
+        options = f"-p {self.port} -k {self._home} -c listen_addresses={self.address} {self._options}"
         self._run("pg_ctl", "start", "-s", "-w", "-D", "data", "-o", options, "-l", "log")
 
     def settle(self) -> None:
@@ -70,7 +72,7 @@ class Server:
 
     def execute(self, statement: str, database: str = "postgres", *, options: str = "") -> list[tuple[Any, ...]]:
         """What `statement` answers, in a connection of its own."""
-        where = f"host=127.0.0.1 port={self.port} user=spurline dbname={database}"
+        where = f"host={self._home} port={self.port} user=spurline dbname={database}"
         with psycopg.connect(where, options=options, autocommit=True) as c:
             cursor = c.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
@@ -80,7 +82,7 @@ class Server:
         with log.open("w") as output:
             # A file, not a pipe: the server that pg_ctl leaves behind would hold a pipe open.
             done = subprocess.run(
-                [self._bin / program, *arguments],
+                self._words(str(self._bin / program), *arguments),
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -90,6 +92,10 @@ class Server:
                 **self._user,
             )
         assert done.returncode == 0, f"{program}: {log.read_text()}"
+
+    def _words(self, *words: str) -> list[str]:
+        """How words are run where the server is."""
+        return [*words]
 
 
 @contextmanager

@@ -145,9 +145,11 @@ class Stage:
         """What the store says."""
         return self.store.rows(query)
 
-    def until(self, query: str, *, process: subprocess.Popen[str] | None = None) -> list[tuple[Any, ...]]:
+    def until(
+        self, query: str, *, process: subprocess.Popen[str] | None = None, within_s: float = GRACE_S
+    ) -> list[tuple[Any, ...]]:
         """Look into the store until the query finds something, while the process lives."""
-        deadline = time.monotonic() + GRACE_S
+        deadline = time.monotonic() + within_s
         while not (found := self.rows(query)):
             assert time.monotonic() < deadline, query
             assert process is None or process.poll() is None, (query, process.communicate())
@@ -184,6 +186,15 @@ class Stage:
 
     def assert_once(self) -> None:
         """Every ticket is accounted for once: one end an attempt, no effect left open or done twice."""
+        self.assert_ended_once()
+        effects = self.rows("SELECT kind, target, state FROM effects")
+        assert {state for _, _, state in effects} <= {"observed"}
+        assert len({(kind, target) for kind, target, _ in effects}) == len(effects)
+        verified = [ticket for ticket, state in self.states().items() if state == "verified"]
+        assert len(effects) == 2 * len(verified)
+
+    def assert_ended_once(self) -> None:
+        """Every ticket has come to one end, and nobody works on any."""
         ends = Counter(
             ticket
             for ticket, data in self.rows("SELECT ticket, data FROM events WHERE kind = 'agent.state'")
@@ -192,11 +203,6 @@ class Stage:
         assert ends == Counter(self.tickets)
         assert sorted(self.states()) == sorted(self.tickets)
         assert set(self.states().values()) <= set(FINAL)
-        effects = self.rows("SELECT kind, target, state FROM effects")
-        assert {state for _, _, state in effects} <= {"observed"}
-        assert len({(kind, target) for kind, target, _ in effects}) == len(effects)
-        verified = [ticket for ticket, state in self.states().items() if state == "verified"]
-        assert len(effects) == 2 * len(verified)
         assert self.rows("SELECT ticket FROM agents WHERE holder IS NOT NULL") == []
         assert self.rows("SELECT id FROM workers WHERE ended_at IS NULL") == []
 
@@ -211,7 +217,11 @@ class Stage:
         ]
         assert left == []
         assert [path.name for path in (self.root / ".git").rglob("*.lock")] == []
-        assert sorted(path.name for path in self.tmp.rglob("*")) == []
+        assert self.temporary() == []
+
+    def temporary(self) -> list[str]:
+        """What lies in its folder for temporary files."""
+        return sorted(str(path.relative_to(self.tmp)) for path in self.tmp.rglob("*"))
 
     def quiet(self) -> None:
         """Wait until nothing of the project runs, save for a keeper that keeps nothing: it ends by itself."""
