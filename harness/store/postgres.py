@@ -32,8 +32,8 @@ _POSITIONS_LOCK: Final = _LOCK + 1
 _DAY_S: Final = 86_400.0
 _POLL_S: Final = 0.05
 
-# A peer that is gone without a word is noticed within half a minute; whoever stops in the middle of a transaction
-# gives its rows free after a minute.
+# A peer that is gone without a word is noticed within half a minute, by both sides: what the server believes to live
+# keeps its locks. Whoever stops in the middle of a transaction gives its rows free after a minute.
 _DEFAULTS: Final = {
     "connect_timeout": "10",
     "keepalives_idle": "10",
@@ -42,7 +42,10 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": "30000",
     "application_name": "spurline",
 }
-_STALLED: Final = "-c idle_in_transaction_session_timeout=60000"
+_STALLED: Final = (
+    "-c idle_in_transaction_session_timeout=60000 "
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
 
 _PASSING: Final = ("08", "57P", "25P03", "53300", "40001", "40P01", "25006")
 """Beginnings of SQLSTATEs: connection, shutdown, time-outs, too many clients, two in each other's way, a standby."""
