@@ -56,9 +56,13 @@ class Overview:
             self._change_limits(wishes)
         news = wishes.revision != self._revision or self._shared != shared
         if news or self._short() or (self._shared and time.monotonic() - self._shared_at >= _SHARE_S):
-            self._shared_at = time.monotonic()
-            await self._share()
+            await self.share()
         self.wish, self._revision = wishes.wish, wishes.revision
+
+    async def share(self) -> None:
+        """Ask anew what this worker may use of what is shared."""
+        self._shared_at = time.monotonic()
+        await self._share()
 
     def _change_limits(self, wishes: Wishes) -> None:
         single = {name: json.loads(one.limits) for name, one in self._standings.items() if one.limits != "{}"}

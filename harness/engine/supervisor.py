@@ -310,7 +310,7 @@ class Supervisor:
         """Renew all claims; a ticket whose claim was lost is let go of at once."""
         if self._claims.stood_still:
             # Others may have taken what it held of the budget. Until it has shown a sign of life it makes no call.
-            await self._share()
+            await self._overview.share()
         lost = await self._claims.renew({ticket: clock.worked_s for ticket, clock in self._at_work.clocks.items()})
         if lost:
             self._standings.stale = True

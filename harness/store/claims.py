@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sqlalchemy import bindparam
@@ -133,7 +134,7 @@ class Claims:
 
         def read(session: Session) -> tuple[Standing, ...]:
             now = self._now(session)
-            return standings_of(session, self._run, now, lambda *said: self._is_free(*said, now))
+            return standings_of(session, self._run, now, partial(self._is_free, now))
 
         return await self._database.read(read)
 
@@ -244,10 +245,10 @@ class Claims:
             row = rows.get(ticket)
             if row is None or row.wish or row.state in FINAL_STATES or waits(row.not_before, now):
                 continue
-            if self._is_free(row.ticket, row.holder, row.lease_ends, now):
+            if self._is_free(now, row.ticket, row.holder, row.lease_ends):
                 yield row
 
-    def _is_free(self, ticket: str, holder: str | None, lease_ends: float | None, now: float) -> bool:
+    def _is_free(self, now: float, ticket: str, holder: str | None, lease_ends: float | None) -> bool:
         if holder == self.worker:
             # Lost here, for want of a sign of life, and nobody has taken it since.
             return ticket not in self.held

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.project import read_project
 from harness.repository import Repository
 from harness.runtime import Console, join_run, opened_store
-from harness.settings import read_project
 from harness.store.runs import Runs
 from harness.store.tables import RunRow
 from tasks.errors import CheckoutError

@@ -68,6 +68,11 @@ class Floor:
         self.make_journal: type[StoreJournal] = StoreJournal
         self.told: list[Event] = []
         self.alarms: list[tuple[str, str | None]] = []
+        self._answers = False
+
+    def model_is_there(self) -> None:
+        """Have the model answer others all the time: what it does not answer is one ticket's own trouble."""
+        self._answers = True
 
     async def begin(self, **said: Any) -> Supervisor:
         """The run is noted, and a supervisor may work on it."""
@@ -146,6 +151,12 @@ class Floor:
             on_crash=lambda name, text: self.crashes.append((name, text)),
         )
         self.journal.listen(lambda event: heard(supervisor, event))
+        if self._answers:
+
+            async def others(of: str, name: str) -> None:
+                supervisor.answered("another")
+
+            self.world.before.insert(0, others)
         return supervisor
 
     def note(self, name: str, reason: str | None, seconds: float) -> None:

@@ -104,6 +104,7 @@ async def test_one_tickets_error_touches_no_other(database: Database) -> None:
     }
     good = ["a", "b", "c"]
     floor = Floor(database, map(ticket, [*bad, *good]))
+    floor.model_is_there()
     floor.world.before += [failing(error, name, at) for name, (at, error, _, _) in bad.items()]
     endings = await floor.work(agents=20)
     await floor.check(endings)
@@ -215,6 +216,7 @@ async def test_writes_that_were_given_up_do_not_stop_the_store(database: Databas
 @pytest.mark.parametrize("at", ["delete sandbox", "release worktree"])
 async def test_a_clean_up_that_fails_changes_no_ending(database: Database, at: str, error: Exception) -> None:
     floor = Floor(database, map(ticket, ("bad", "a")))
+    floor.model_is_there()
     floor.world.before += [failing(error, "bad", at), failing(ModelError("gone"), "bad", "validate")]
     endings = await floor.work()
     assert {name: ending.state for name, ending in endings.items()} == {"bad": "error", "a": "verified"}
