@@ -206,8 +206,8 @@ class Repository:
 
     async def attach_note(self, commit: str, content: bytes) -> None:
         """Attach `content`, byte for byte, to the commit as a note; another one gives way."""
+        blob = (await self.git.own("hash-object", "-w", "--stdin", data=content)).decode().strip()
         async with self.lock.held():
-            blob = (await self.git.own("hash-object", "-w", "--stdin", data=content)).decode().strip()
             await self.git.user("notes", f"--ref={NOTES}", "add", "--force", "-C", blob, commit)
 
     async def _change(self, said: str, path: str) -> Change:

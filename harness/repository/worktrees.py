@@ -1,7 +1,7 @@
 """A worktree an agent: made from the base commit, committed after each turn, found again after a crash.
 
 What an agent can write to is only files: the commit is made through our own metadata, whatever stands in the worktree's
-`.git`. A worktree counts as made when its mark, which lies outside of it, says so; one without a mark is made anew.
+`.git`. A worktree counts as made when its mark, which lies outside of it, says so; any other is made anew.
 
 The mark also has the generation of the claim under which the worktree was last taken up. Whoever takes it up writes
 that under the repository's lock, under which branches are moved as well: so a worker whose ticket was taken up by
@@ -56,15 +56,26 @@ class Worktrees:
         place = self._place(run, work.name)
         async with self._repository.lock.held():
             mine, metadata = self._prove(work, place), self._metadata(place)
-            if metadata is None:
-                try:
-                    await self._make(place, await self._start(run, ticket, carries_on), mine or 0)
-                except BaseException:
-                    with contextlib.suppress(CheckoutError):
-                        await asyncio.shield(self._remove(place))
-                    raise
-            elif mine is not None:
-                _mark(place, metadata, mine)
+            if metadata is not None:
+                if mine is not None:
+                    _mark(place, mine, metadata)
+                return work
+            try:
+                metadata, commit = await self._add_worktree(place, await self._start(run, ticket, carries_on))
+                _mark(place, mine or 0)
+            except BaseException:
+                with contextlib.suppress(CheckoutError):
+                    await asyncio.shield(self._undo(place))
+                raise
+        # Most of the work touches nothing but this worktree: nobody's commit has to wait for it.
+        try:
+            await self._fill(place, metadata, commit)
+            async with self._repository.lock.held():
+                _mark(place, self._prove(work, place) or 0, metadata)
+        except BaseException:
+            with contextlib.suppress(CheckoutError):
+                await asyncio.shield(self.release(work))
+            raise
         return work
 
     def work(self, run: str, ticket: Ticket, attempt: int = 1) -> Work:
@@ -130,9 +141,10 @@ class Worktrees:
     async def release(self, work: Work) -> None:
         """Remove the worktree; the branch stays unless nothing was ever committed on it."""
         place = self._place(work.run, work.name)
+        empty = await self._is_empty(place)
         async with self._repository.lock.held():
             self._prove(work, place)
-            await self._remove(place)
+            await self._remove(place, empty=empty)
 
     def _prove(self, work: Work, place: _Place) -> int | None:
         """The generation of our claim; LeaseLost where another worker has taken the worktree up since."""
@@ -141,10 +153,17 @@ class Worktrees:
             raise LeaseLost(work.ticket.id)
         return mine
 
-    async def _remove(self, place: _Place) -> None:
+    async def _remove(self, place: _Place, *, empty: bool) -> None:
         await self._clear(place)
-        if await self._repository.branch(place.branch) == self.base:
+        if empty:
             await self._repository.drop_branch(place.branch, self.base)
+
+    async def _is_empty(self, place: _Place) -> bool:
+        """Whether nothing was ever committed on the branch."""
+        return await self._repository.branch(place.branch) == self.base
+
+    async def _undo(self, place: _Place) -> None:
+        await self._remove(place, empty=await self._is_empty(place))
 
     async def _start(self, run: str, ticket: Ticket, carries_on: int) -> str:
         """The commit that an attempt begins with."""
@@ -154,8 +173,10 @@ class Worktrees:
         # An agent can move a branch; only what descends from the base is ours.
         return last if last is not None and await self._repository.is_ancestor(self.base, last) else self.base
 
-    async def _make(self, place: _Place, start: str, generation: int) -> None:
-        await self._clear(place)
+    async def _add_worktree(self, place: _Place, start: str) -> tuple[Path, str]:
+        """An empty worktree; its metadata, and the commit that is to be in it."""
+        if place.folder.exists() or place.mark.exists():
+            await self._clear(place)
         place.folder.parent.mkdir(parents=True, exist_ok=True)
         git = self._repository.git
         head = await self._repository.branch(place.branch)
@@ -166,10 +187,13 @@ class Worktrees:
         else:
             await git.user(*add, str(place.folder), place.branch)
         metadata = Path((place.folder / ".git").read_text().removeprefix("gitdir:").strip())
-        index = metadata / "index"
-        await git.own("read-tree", head or start, index=index, tree=place.folder)
+        return metadata, head or start
+
+    async def _fill(self, place: _Place, metadata: Path, commit: str) -> None:
+        """Write the commit's files into the empty worktree."""
+        git, index = self._repository.git, metadata / "index"
+        await git.own("read-tree", commit, index=index, tree=place.folder)
         await git.own("checkout-index", "--all", "--quiet", "--force", "--index", index=index, tree=place.folder)
-        _mark(place, metadata, generation)
 
     async def _clear(self, place: _Place) -> None:
         place.mark.unlink(missing_ok=True)
@@ -244,8 +268,9 @@ def _marked(place: _Place) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _mark(place: _Place, metadata: Path, generation: int) -> None:
-    """Put the mark in its place, whole or not at all."""
+def _mark(place: _Place, generation: int, metadata: Path | None = None) -> None:
+    """Put the mark in its place, whole or not at all. Without `metadata` the worktree is being made."""
     beside = place.mark.with_name(place.mark.name + ".new")
-    beside.write_text(json.dumps({"metadata": str(metadata), "generation": generation}))
+    made = {} if metadata is None else {"metadata": str(metadata)}
+    beside.write_text(json.dumps({"generation": generation, **made}))
     os.replace(beside, place.mark)  # noqa: PTH105

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -100,6 +101,20 @@ async def test_prepare_mends_a_making_that_was_killed(repository: Repository, wo
     assert await worktrees.prepare("r1", ticket()) == work
     assert (folder / "a/app.py").read_text() == "two\n"
     assert await worktrees.commit(work, "nothing new") == commit
+
+
+async def test_prepare_mends_a_removal_that_was_killed(repository: Repository, worktrees: Worktrees) -> None:
+    work = await worktrees.prepare("r1", ticket())
+    folder = Path(work.worktree)
+    (folder / "a/app.py").write_text("two\n")
+    commit = await worktrees.commit(work, "kept")
+    # The files are gone, and git was not told yet.
+    (folder.parent / ".t1.json").unlink()
+    shutil.rmtree(folder)
+    assert await worktrees.prepare("r1", ticket()) == work
+    assert (folder / "a/app.py").read_text() == "two\n"
+    assert await worktrees.commit(work, "nothing new") == commit
+    assert git(repository.root, "worktree", "list").count("\n") == 1
 
 
 async def test_many_at_once(worktrees: Worktrees) -> None:
