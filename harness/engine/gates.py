@@ -61,6 +61,11 @@ class Gate:
         return len(self._waiting)
 
     @property
+    def queue(self) -> tuple[str, ...]:
+        """The tickets that wait for one."""
+        return tuple(waiter.ticket for waiter in self._waiting)
+
+    @property
     def limit(self) -> int:
         return self._limit
 

@@ -56,6 +56,8 @@ class Limits:
             name: Gate(name, int(self._said[name]), urgency=urgency, waited=waited, standing=standing)
             for name in _OF_A_MACHINE
         }
+        self.ahead = Gate("checks", 1, urgency=urgency, waited=waited, standing=standing)
+        """See ThrottledDriver. Who waits there waits for checks to end."""
         self._apply()
 
     @property

@@ -11,6 +11,8 @@ from tasks.states import FINAL_STATES, WORKING_STATES
 from tasks.ticket import Ticket
 
 AFTER_FAULT: Final = "tries again after a fault of the environment"
+_HOUSED: Final = 1000.0
+"""By how much one that has a sandbox is more urgent to the machine: by hours of waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,13 @@ def look_ahead(tickets: Iterable[Ticket], standings: Mapping[str, Standing], *, 
 def urgency(standing: Standing) -> float:
     """How urgent a ticket at work is, in units of `gates.AGED_S`: one near its end comes before one that begins."""
     return standing.iterations + WORKING_STATES.index(standing.state) / len(WORKING_STATES)
+
+
+def pressure(standing: Standing) -> float:
+    """How urgent a ticket at work is to the machine: one that has a sandbox comes before all that have none. Where many
+    hundred begin, most would else wait for their checks with a sandbox each, and take all the memory that there is."""
+    housed = standing.iterations > 1 or standing.state in ("validating", "submitting")
+    return urgency(standing) + (_HOUSED if housed else 0.0)
 
 
 def _order(ticket: Ticket, standing: Standing, place: int) -> tuple[float, ...]:

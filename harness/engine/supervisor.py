@@ -19,13 +19,14 @@ from graphs.ports import LeaseLost, Ports
 from harness.engine.alarm import Alarm
 from harness.engine.breakers import Breaker
 from harness.engine.limits import Limits
-from harness.engine.outlook import AFTER_FAULT, Outlook, look_ahead, urgency
+from harness.engine.outlook import AFTER_FAULT, Outlook, look_ahead, pressure, urgency
 from harness.engine.overview import Overview
 from harness.engine.pool import Pool
 from harness.engine.throttle import TrackedWorkspaces
 from harness.engine.ticket_work import LOOK_S, Standings, TicketWork
 from harness.store.agents import WAITS
 from harness.store.claims import Claims
+from harness.store.standings import Standing
 from sandbox.driver import Driver
 from tasks.errors import EnvironmentFault
 from tasks.states import FinalState, is_final
@@ -139,9 +140,16 @@ class Supervisor:
         self._news.set()
 
     def urgency(self, ticket: str) -> float:
-        """How urgent a ticket at work is; see `outlook.urgency`."""
+        """How urgent a ticket at work is to the model; see `outlook.urgency`."""
+        return self._how(urgency, ticket)
+
+    def pressure(self, ticket: str) -> float:
+        """How urgent a ticket at work is to the machine; see `outlook.pressure`."""
+        return self._how(pressure, ticket)
+
+    def _how(self, urgent: Callable[[Standing], float], ticket: str) -> float:
         standing = self._standings.get(ticket)
-        return urgency(standing) if standing is not None and not is_final(standing.state) else 0.0
+        return urgent(standing) if standing is not None and not is_final(standing.state) else 0.0
 
     @property
     def cancelled(self) -> bool:

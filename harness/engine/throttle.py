@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, nullcontext
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from graphs.ports import Validator, Verdict, Work, Workspaces
@@ -13,6 +14,8 @@ from tasks.ticket import Ticket
 
 _WORKTREES: Final = 8
 """Made at once. The repository's lock lets in one after the other, and a commit must not wait behind all that begin."""
+_ROOM_S: Final = 0.05
+"""How often it is looked whether there is room for one more sandbox."""
 
 
 class ThrottledValidator:
@@ -39,11 +42,24 @@ class ThrottledValidator:
 class ThrottledDriver:
     """A Driver whose calls that start or end processes wait for a place; all others are the driver's own.
 
-    Creating and deleting have gates of their own: a machine that is full must be able to let go.
+    Creating and deleting have gates of their own: a machine that is full must be able to let go. And no ticket is given
+    a sandbox while as many have one and wait for their checks as may be checked at once. Hundreds more could only wait
+    as well, and each takes the memory of its forks.
     """
 
-    def __init__(self, inner: Driver, gates: Mapping[str, Gate], workspaces: TrackedWorkspaces) -> None:
+    def __init__(
+        self,
+        inner: Driver,
+        gates: Mapping[str, Gate],
+        workspaces: TrackedWorkspaces,
+        ahead: Gate,
+        standing: StandStill = lambda ticket: nullcontext(),
+    ) -> None:
+        """Through `ahead` goes, one at a time, who is to have a sandbox; the time of who waits is `standing`."""
         self._inner, self._gates, self._workspaces = inner, gates, workspaces
+        self._ahead, self._standing = ahead, standing
+        self._housed: set[str] = set()
+        """Tickets that were given a sandbox."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -51,18 +67,37 @@ class ThrottledDriver:
     async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source] | None = None) -> Sandbox:
         owner = self._workspaces.owner(name)
         async with AsyncExitStack() as places:
-            await places.enter_async_context(self._gates["sandboxes"].place(owner))
-            if sources:
-                await places.enter_async_context(self._gates["forks"].place(owner))
-            return await self._inner.create(name, ttl_s=ttl_s, sources=sources)
+            async with self._room(owner, name):
+                await places.enter_async_context(self._gates["sandboxes"].place(owner))
+                if sources:
+                    await places.enter_async_context(self._gates["forks"].place(owner))
+            sandbox = await self._inner.create(name, ttl_s=ttl_s, sources=sources)
+        if owner != name:
+            self._housed.add(owner)
+        return sandbox
 
     async def fork(self, name: str, sources: Mapping[str, Source]) -> Sandbox:
         async with self._gates["forks"].place(self._workspaces.owner(name)):
             return await self._inner.fork(name, sources)
 
     async def delete(self, name: str) -> None:
-        async with self._gates["deletions"].place(self._workspaces.owner(name)):
+        owner = self._workspaces.owner(name)
+        async with self._gates["deletions"].place(owner):
             await self._inner.delete(name)
+        self._housed.discard(owner)
+
+    @asynccontextmanager
+    async def _room(self, owner: str, name: str) -> AsyncIterator[None]:
+        if owner == name:
+            # The checks themselves have it made, and those that wait for them wait for it.
+            yield
+            return
+        async with self._ahead.place(owner):
+            checks = self._gates["checks"]
+            with self._standing(owner):
+                while sum(ticket in self._housed for ticket in checks.queue) >= checks.limit:  # noqa: ASYNC110
+                    await asyncio.sleep(_ROOM_S)
+            yield
 
 
 class TrackedWorkspaces:

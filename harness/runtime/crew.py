@@ -77,6 +77,9 @@ async def crew(
     def urgency(ticket: str) -> float:
         return supervisor.urgency(ticket)
 
+    def pressure(ticket: str) -> float:
+        return supervisor.pressure(ticket)
+
     def standing(ticket: str) -> AbstractContextManager[None]:
         return supervisor.standing(ticket)
 
@@ -98,7 +101,7 @@ async def crew(
             changed_before=json.loads(row.limits),
             calls=calls,
             budget=budget,
-            urgency=urgency,
+            urgency=pressure,
             waited=lambda ticket, gate, seconds: _note_wait(journal, backlog_ids, ticket, gate, seconds),
             standing=standing,
             changed=lambda said: journal.emit("run.limits", None, said),
@@ -106,7 +109,7 @@ async def crew(
         backlog_ids = frozenset(ticket.id for ticket in backlog)
         worktrees = Worktrees(repository, project.state / "worktrees", row.base, claims.generation)
         workspaces = TrackedWorkspaces(worktrees, standing)
-        throttled = cast(Driver, ThrottledDriver(driver, limits.gates, workspaces))
+        throttled = cast(Driver, ThrottledDriver(driver, limits.gates, workspaces, limits.ahead, standing))
         validator = await stack.enter_async_context(
             LoopValidator(
                 throttled,

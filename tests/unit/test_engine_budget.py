@@ -18,7 +18,8 @@ from harness.engine.gates import Gate
 from harness.engine.throttle import ThrottledDriver, ThrottledValidator, TrackedWorkspaces
 from harness.store.tables import AgentRow
 from tasks.errors import CheckoutError
-from tests.unit.memory_ports import World, ticket
+from tasks.ticket import Ticket
+from tests.unit.memory_ports import VERIFIED, World, ticket
 
 
 def call(cost_usd: float, stop_reason: str = "end_turn", *, tokens: int = 15) -> ModelCall:
@@ -307,7 +308,7 @@ class Crowd:
 async def test_sandboxes_come_fork_and_go_through_gates_of_their_own() -> None:
     crowd, world = Crowd(), World([ticket()])
     gates = {name: Gate(name, limit) for name, limit in (("sandboxes", 1), ("forks", 2), ("deletions", 3))}
-    driver: Any = ThrottledDriver(cast(Any, crowd), gates, TrackedWorkspaces(world.workspaces))
+    driver: Any = ThrottledDriver(cast(Any, crowd), gates, TrackedWorkspaces(world.workspaces), Gate("checks", 1))
     async with asyncio.TaskGroup() as group:
         for number in range(5):
             group.create_task(driver.create(f"s{number}", ttl_s=1))
@@ -319,6 +320,52 @@ async def test_sandboxes_come_fork_and_go_through_gates_of_their_own() -> None:
         assert await driver.get("s1") == "s1"
         crowd.gate.set()
     assert crowd.now == {"create": 5, "fork": 5, "delete": 5}
+
+
+class Inn:
+    """As much of a driver and of a validator as it takes to see how many sandboxes there are at once."""
+
+    def __init__(self) -> None:
+        self.living, self.most, self.checked = set[str](), 0, list[str]()
+        self.driver: Any = None
+
+    async def create(self, name: str, *, ttl_s: float, sources: object = None) -> None:
+        self.living.add(name)
+        self.most = max(self.most, len(self.living))
+        await asyncio.sleep(0)
+
+    async def delete(self, name: str) -> None:
+        self.living.discard(name)
+
+    async def validate(self, work: Work, commit: str, iteration: int) -> Verdict:
+        await asyncio.sleep(0.01)
+        # As a look at the baseline does, for which everybody waits who is to be checked.
+        await self.driver.create("a baseline's own", ttl_s=1)
+        self.living.discard("a baseline's own")
+        self.checked.append(work.ticket.id)
+        return VERIFIED
+
+
+async def test_sandboxes_are_not_made_far_ahead_of_their_checks() -> None:
+    inn, tickets = Inn(), [ticket(f"t{number}") for number in range(60)]
+    gates = {
+        name: Gate(name, limit) for name, limit in (("sandboxes", 16), ("forks", 3), ("deletions", 4), ("checks", 2))
+    }
+    tracked = TrackedWorkspaces(World(tickets).workspaces)
+    inn.driver = ThrottledDriver(cast(Any, inn), gates, tracked, Gate("checks", 1))
+    validator = ThrottledValidator(cast(Any, inn), gates["checks"])
+
+    async def worked(one: Ticket) -> None:
+        work = await tracked.prepare("r1", one)
+        await inn.driver.create(work.sandbox, ttl_s=1, sources={"b": "c"})
+        await validator.validate(work, "c", 1)
+        await inn.driver.delete(work.sandbox)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*map(worked, tickets))
+    assert sorted(inn.checked) == sorted(one.id for one in tickets)
+    # Two that are checked, two that wait for it, and those that had found room before.
+    assert inn.most <= 10
 
 
 async def test_work_is_known_as_long_as_it_is_out() -> None:

@@ -14,8 +14,9 @@ from graphs.ports import Caps as Rounds
 from harness.engine.breakers import Breaker
 from harness.engine.budget import Caps
 from harness.engine.clock import TicketClock
+from harness.engine.gates import AGED_S
 from harness.engine.limits import Limits
-from harness.engine.outlook import AFTER_FAULT, look_ahead, urgency
+from harness.engine.outlook import AFTER_FAULT, look_ahead, pressure, urgency
 from harness.limits import checked, limits_of
 from harness.settings import AgentSettings, LimitSettings
 from harness.store.agents import WAITS
@@ -303,6 +304,13 @@ def test_every_ticket_is_in_exactly_one_place(rows: list[tuple[str, str, bool, s
 def test_a_ticket_near_its_end_is_more_urgent() -> None:
     assert urgency(standing("a", "submitting", iterations=1)) > urgency(standing("b", "generating", iterations=1))
     assert urgency(standing("a", "generating", iterations=2)) > urgency(standing("b", "validating", iterations=1))
+
+
+def test_what_has_a_sandbox_comes_to_its_checks_before_hundreds_that_have_none() -> None:
+    begins = pressure(standing("a", "checking", iterations=1)) + 3600 / AGED_S
+    assert pressure(standing("b", "validating", iterations=1)) > begins
+    assert pressure(standing("c", "checking", iterations=2)) > begins
+    assert pressure(standing("d", "submitting", iterations=1)) > pressure(standing("b", "validating", iterations=1))
 
 
 async def test_a_breaker_is_told_once_however_many_meet_the_fault() -> None:
