@@ -158,10 +158,15 @@ async def _wish(project: Project, name: str, tickets: tuple[str, ...], wish: str
 
 
 async def _cancel(project: Project, name: str, tickets: tuple[str, ...], out: Output) -> None:
-    from harness.runtime import abandon_run
+    from harness.runtime import abandon_run, opened_store
+    from harness.store.runs import Runs
 
     run, concerned, where = await abandon_run(project, name, tickets)
     _said(out, run, "cancelled", concerned, where)
+    async with opened_store(project) as database:
+        handed = sum(agent.state == "submitting" for agent in await Runs(database).agents(run))
+    if where is None and handed and not out.json:
+        out.note(f"{handed} were being handed over: `spurline runs resume {run}` finishes that")
 
 
 def _said(out: Output, run: str, what: str, concerned: int, where: str | None) -> None:

@@ -27,8 +27,7 @@ class Scratch:
         be made."""
         try:
             below.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for path in below.iterdir():
-                _remove_if_free(path)
+            sweep(below)
             while True:
                 path = below / f"{name}-{secrets.token_hex(8)}"
                 path.mkdir(mode=0o700)
@@ -46,11 +45,12 @@ class Scratch:
         os.close(self._handle)
 
 
-def _remove_if_free(path: Path) -> None:
-    handle = _held(path)
-    if handle is not None:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(handle)
+def sweep(below: Path) -> None:
+    """Remove what nobody holds any more. OSError where it cannot be looked for."""
+    for path in below.iterdir() if below.is_dir() else ():
+        if (handle := _held(path)) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(handle)
 
 
 def _held(path: Path) -> int | None:

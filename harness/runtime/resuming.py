@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from harness.project import Project
+from harness.runtime.abandonment import clear_ended
 from harness.runtime.run_values import Console, RunResult
 from harness.runtime.takeover import changes
 from harness.runtime.workplace import earlier
@@ -23,16 +24,18 @@ async def resume_run(
     accept_changes: bool = False,
 ) -> RunResult:
     """Take up a run again that was interrupted, paused or killed, or whose tickets are to be retried. With `tickets`
-    the pause of those alone is taken back.
+    the pause of those alone is taken back. One that was cancelled, and broke off in that, only comes to its end.
 
-    UsageError where it is being worked on, where nothing of it is left, where it was cancelled or has no such ticket,
-    or where `spurline.yaml` has changed since and that is not accepted."""
+    UsageError where it is being worked on, where nothing of it is left, where it was cancelled and `tickets` are to go
+    on, or where it has no such ticket, or `spurline.yaml` has changed since and that is not accepted."""
     from harness.store.documents import sorted_json
     from harness.store.runs import Runs
 
     async with earlier(project, name) as (place, settings):
         runs = Runs(place.database)
-        await runs.refuse(place.row.id, "", tickets)
+        ends = place.row.wish == "cancelled" and not tickets
+        if not ends:
+            await runs.refuse(place.row.id, "", tickets)
         changed = changes(json.loads(place.row.settings), settings.model_dump(mode="json", by_alias=True))
         if changed and not accept_changes:
             raise UsageError(
@@ -52,8 +55,13 @@ async def resume_run(
             place = replace(place, options=replace(place.options, agents=agents))
         options = place.options.to_json()
 
+        if ends:
+            console.narrate(f"run {place.row.id} was cancelled: only what was being handed over is finished")
+
         async def begin() -> None:
-            await runs.wish(place.row.id, "", tickets)
+            if not ends:
+                await runs.wish(place.row.id, "", tickets)
+            await clear_ended(project, place.repository, place.row, await runs.agents(place.row.id))
             said = sorted_json(now.model_dump(mode="json", by_alias=True))
             await runs.reopen(place.row.id, settings=said, digest=now.digest(), options=options)
 

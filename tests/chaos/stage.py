@@ -215,7 +215,7 @@ class Stage:
             for folder in (self.state / name for name in ("worktrees", "judge", "git/scratch", "local/checkouts"))
             for path in (folder.rglob("*") if folder.exists() else ())
         ]
-        assert left == []
+        assert left == [], left
         assert [path.name for path in (self.root / ".git").rglob("*.lock")] == []
         assert self.temporary() == []
 

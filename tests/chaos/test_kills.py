@@ -11,9 +11,10 @@ from typing import Final
 
 import pytest
 
+from sandbox.filelock import taken
 from tests.chaos.accounts import TWENTY, Account, alike, gone_on, worked
 from tests.chaos.seeds import SEED
-from tests.chaos.stage import FINAL, Point, Stage, ended, staged
+from tests.chaos.stage import CHECKED, FINAL, Point, Stage, ended, staged
 from tests.chaos.stories import names
 
 pytestmark = pytest.mark.timeout(3000)
@@ -194,7 +195,7 @@ def test_killed_whenever_it_may_be(of_twenty: Account, seed: int) -> None:
     "place",
     [
         # While it holds the lock of the repository; with nothing left that would be free by itself.
-        ("harness.repository.git:Git.own[read-tree]", "before", 6),
+        ("harness.repository.git:Git.user[worktree]", "before", 6),
         ("harness.validation.trial:Court._run", "after", 2),
     ],
     ids=["at the beginning", "in the end"],
@@ -229,6 +230,43 @@ def test_what_an_answer_cost_is_known_before_the_answer_is(when: str) -> None:
         assert not killed_at(stage, [(f"{TRANSCRIPT}.add[agent]", when, 1)])
         assert stage.rows("SELECT model_calls FROM agents") == [(1,)]
         assert stage.rows("SELECT count(*) FROM events WHERE kind = 'model.call'") == [(1,)]
+
+
+@pytest.mark.parametrize("command", ["cancel", "resume"])
+def test_killed_as_it_was_cancelled_it_is_ended_by_whoever_comes_next(command: str) -> None:
+    with staged(names(loud=2), limits="{agents: 1}") as stage:
+        with stage.stopped("run", at=CHECKED) as run, (stage.state / "git" / "repository.lock").open("w") as lock:
+            assert stage.run("runs", "cancel").code == 0
+            # The worktree of the one at work cannot be removed before it is killed.
+            assert taken(lock.fileno())
+            run.send_signal(signal.SIGCONT)
+            stage.until("SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM agents WHERE state <> 'cancelled')", process=run)
+            run.kill()
+            ended(run)
+        assert any((stage.state / "worktrees").iterdir())
+        ran = stage.run("runs", command)
+        assert ran.code == (0 if command == "cancel" else 1), ran
+        assert stage.rows("SELECT state FROM runs") == [("cancelled",)]
+        if command == "cancel":
+            # What a killed run had started lives on to its lease's end, or until somebody ends it.
+            assert stage.run("baseline", "down").code == 0
+        stage.assert_once()
+        stage.assert_nothing_left()
+
+
+def test_what_was_being_handed_over_as_its_run_was_cancelled_is_finished() -> None:
+    with staged(names(loud=2), limits="{agents: 1}") as stage:
+        assert not killed_at(stage, [(f"{EFFECTS}.once", "after", 1)])
+        ran = stage.run("runs", "cancel")
+        assert (ran.code, "1 were being handed over" in ran.err) == (0, True), ran
+        assert stage.states() == {"loud-0": "submitting", "loud-1": "cancelled"}
+        refused = stage.run("runs", "resume", "-t", "loud-0")
+        assert (refused.code, "was cancelled" in refused.err) == (2, True), refused
+        assert stage.run("runs", "resume").code == 1
+        assert stage.states() == {"loud-0": "verified", "loud-1": "cancelled"}
+        assert stage.rows("SELECT state FROM runs") == [("cancelled",)]
+        stage.assert_once()
+        stage.assert_nothing_left()
 
 
 @pytest.mark.chaos
