@@ -65,6 +65,11 @@ class Limits:
         """How many tickets this worker may work on at once."""
         return self._own_agents or _part(self._said["agents"], self._workers)
 
+    @property
+    def agents_in_all(self) -> int | None:
+        """How many tickets all workers together may work on at once; None where this one need not ask the others."""
+        return None if self._own_agents or self._workers == 1 else int(self._said["agents"])
+
     def ticket_s(self, ticket: str) -> float:
         """How long the ticket may be worked on."""
         return self._of(ticket)["ticket_minutes"] * 60

@@ -227,7 +227,7 @@ class Supervisor:
         if self._at_work.draining or free <= 0 or not ready:
             return
         # A few more than there is room for: another worker may be quicker.
-        for ticket in await self._claims.take(ready[: 2 * free + 8], free):
+        for ticket in await self._claims.take(ready[: 2 * free + 8], free, self._limits.agents_in_all):
             self._standings.change(ticket, holder=self._claims.worker)
             self._told.pop(ticket, None)
             begun = asyncio.Event()

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from sqlalchemy import bindparam
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from graphs.ports import LeaseLost
 from harness.store.database import Database
@@ -156,14 +156,16 @@ class Claims:
 
         await self._database.write(write)
 
-    async def take(self, tickets: Sequence[str], most: int) -> tuple[str, ...]:
-        """Claim up to `most` of `tickets`, in this order, of those that are free now; which ones."""
+    async def take(self, tickets: Sequence[str], most: int, in_all: int | None = None) -> tuple[str, ...]:
+        """Claim up to `most` of `tickets`, in this order, of those that are free now; which ones. `in_all`: so many may
+        be worked on at once, by whomever."""
 
         def write(session: Session) -> dict[str, int]:
             now, taken = self._now(session), dict[str, int]()
             self.workers.bury(session, now)
+            room = most if in_all is None else min(most, in_all - self._claimed(session, now))
             for row in self._free(session, tickets, now):
-                if len(taken) == most:
+                if len(taken) >= room:
                     break
                 row.holder, row.generation = self.worker, row.generation + 1
                 row.lease_ends, row.machine = now + self._lease_s, machine()
@@ -247,6 +249,17 @@ class Claims:
                 continue
             if self._is_free(now, row.ticket, row.holder, row.lease_ends):
                 yield row
+
+    def _claimed(self, session: Session, now: float) -> int:
+        """How many tickets somebody works on; no other worker takes one before the transaction has ended."""
+        session.get_one(RunRow, self._run, with_for_update=True)
+        query = select(func.count()).where(
+            AgentRow.run == self._run,
+            col(AgentRow.holder).is_not(None),
+            col(AgentRow.lease_ends) >= now,
+            col(AgentRow.state).not_in(FINAL_STATES),
+        )
+        return session.exec(query).one()
 
     def _is_free(self, now: float, ticket: str, holder: str | None, lease_ends: float | None) -> bool:
         if holder == self.worker:

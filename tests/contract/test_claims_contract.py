@@ -113,6 +113,22 @@ async def test_a_ticket_is_taken_once_however_many_want_it(place: Path | str) ->
         assert all(await asyncio.gather(*(worker.take(names, 3) for worker in workers))) is False
 
 
+async def test_all_workers_together_work_on_no_more_than_a_run_may(place: Path | str) -> None:
+    async with Database(place) as one, Database(place) as other:
+        names = await begun(one, 40)
+        workers = [Claims(one, "r1", leads=False), Claims(other, "r1", leads=False)]
+        for worker in workers:
+            await worker.begin()
+        for limit in (3, 8):
+            for _ in range(3):
+                await asyncio.gather(*(worker.take(names, 5, limit) for worker in workers))
+                assert sum(len(worker.held) for worker in workers) == limit
+        ticket = next(iter(workers[0].held))
+        await workers[0].give_back(ticket, worked_s=1.0)
+        assert len(await workers[1].take(names, 5, 8)) == 1
+        assert await workers[1].take(names, 5, 8) == ()
+
+
 async def test_only_one_leads(place: Path | str) -> None:
     async with Database(place) as one, Database(place) as other:
         await begun(one)

@@ -72,8 +72,10 @@ def test_workers_part_what_a_run_may_and_not_what_a_machine_may() -> None:
     changes: list[Mapping[str, float]] = []
     of_one, calls = limits(changes)
     assert (of_one.agents, calls.model_calls, of_one.gates["forks"].limit) == (100, 40, 8)
+    assert of_one.agents_in_all is None
     of_one.change({}, workers=3)
     assert (of_one.agents, calls.model_calls, of_one.gates["forks"].limit) == (34, 14, 8)
+    assert of_one.agents_in_all == 100
     assert changes == []
     of_one.change({"agents": 10, "forks": 2, "nonsense": 7}, workers=1)
     assert (of_one.agents, calls.model_calls, of_one.gates["forks"].limit) == (10, 40, 2)
@@ -84,9 +86,9 @@ def test_what_a_worker_was_told_holds_until_the_run_is_told_otherwise() -> None:
     of_one, _ = limits(own=7)
     assert of_one.agents == 7
     of_one.change({}, workers=2)
-    assert of_one.agents == 7
+    assert (of_one.agents, of_one.agents_in_all) == (7, None)
     of_one.change({"agents": 60}, workers=2)
-    assert of_one.agents == 30
+    assert (of_one.agents, of_one.agents_in_all) == (30, 60)
     # What the run was told before this worker is older than what this worker was told.
     of_one, _ = limits(own=7, before={"agents": 60})
     of_one.change({"agents": 60}, workers=2)
