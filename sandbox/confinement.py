@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +42,7 @@ _BUILD_CACHES: Final = (
     ("UV_CACHE_DIR", "", ".cache/uv"),
     ("NUGET_PACKAGES", "", ".nuget/packages"),
 )
+_READ_ONLY_WILL_DO: Final = frozenset({"GOCACHE", "GOMODCACHE", "CARGO_HOME"})
 _HANDED_ON: Final = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_CACHE_HOME"),
@@ -75,8 +76,18 @@ def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
 def build_caches(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """The folders, of those that exist, in which build tools keep what they fetched and compiled: no build without
     them would end in time."""
+    return _places(_BUILD_CACHES, environ)
+
+
+def readable_caches(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Those of them that their tools can use without writing to them, Go's and Cargo's: without a network nothing that
+    has dependencies could be compiled."""
+    return _places([cache for cache in _BUILD_CACHES if cache[0] in _READ_ONLY_WILL_DO], environ)
+
+
+def _places(caches: Iterable[tuple[str, str, str]], environ: Mapping[str, str]) -> tuple[Path, ...]:
     found = []
-    for variable, below, usual in _BUILD_CACHES:
+    for variable, below, usual in caches:
         moved = environ.get(variable, "") if variable else ""
         path = Path(moved, below) if moved else Path.home() / usual
         if path.is_absolute() and path.is_dir():

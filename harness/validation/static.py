@@ -6,7 +6,8 @@ is not the change's fault.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from harness.validation.bench import Benches
 from harness.validation.facts import StaticFacts
 from harness.validation.once import Once
 from harness.validation.results import Outcome
-from sandbox.confinement import Cage
+from sandbox.confinement import Cage, readable_caches
 from sandbox.exchanges import redact
 from tasks.text import capped, one_line, plain
 
@@ -46,7 +47,7 @@ class StaticChecks:
         facts, outputs = [], []
         async with self._benches.exhibit(commit, project) as bench:
             for command in commands:
-                answer = await _ask(command, bench.folder, bench.scratch, bench.cage(network=False))
+                answer = await _ask(command, bench.folder, bench.scratch, _cage(bench.cage(network=False)))
                 old = None if answer.outcome == "pass" else (await self._on_base(project, base, command)).outcome
                 facts.append(StaticFacts(command, answer.outcome, old, answer.detail))
                 if old == "pass":
@@ -58,7 +59,7 @@ class StaticChecks:
         said = []
         async with self._benches.scratch(folder, project) as (scratch, cage):
             for command in project.settings.checks.static:
-                answer = await _ask(command, folder, scratch, cage)
+                answer = await _ask(command, folder, scratch, _cage(cage))
                 said.append(f"$ {command}\n{answer.output}\n({answer.detail or 'passes'})")
         return "\n\n".join(said) or "no static checks are configured"
 
@@ -68,9 +69,14 @@ class StaticChecks:
     async def _on_base(self, project: Project, base: str, command: str) -> _Answer:
         async def ask() -> _Answer:
             async with self._benches.exhibit(base, project) as bench:
-                return await _ask(command, bench.folder, bench.scratch, bench.cage(network=False))
+                return await _ask(command, bench.folder, bench.scratch, _cage(bench.cage(network=False)))
 
         return await self._bases.get((base, command), ask, name=f"static check of {base[:12]}")
+
+
+def _cage(cage: Cage) -> Cage:
+    """The cage, with what compilers find there. Checks that can verify see none of it: builds of forks write to it."""
+    return replace(cage, readable=(*cage.readable, *readable_caches(os.environ)))
 
 
 async def _ask(command: str, folder: Path, scratch: Path, cage: Cage) -> _Answer:

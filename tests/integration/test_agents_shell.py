@@ -67,6 +67,19 @@ async def test_nobody_elses_work_is_seen(worktree: Path) -> None:
 
 
 @caged_only
+async def test_what_compilers_fetched_can_be_read_and_not_written(
+    worktree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, folder in (("GOMODCACHE", "mod"), ("CARGO_HOME", "registry"), ("npm_config_cache", "npm")):
+        (tmp_path / "caches" / folder).mkdir(parents=True)
+        (tmp_path / "caches" / folder / "one").write_text("fetched\n")
+        monkeypatch.setenv(name, str(tmp_path / "caches" / ("" if name == "CARGO_HOME" else folder)))
+    assert await said(worktree, "cat $GOMODCACHE/one $CARGO_HOME/registry/one") == "fetched\nfetched\n"
+    assert "Read-only" in await said(worktree, "echo x > $GOMODCACHE/one")
+    assert "No such file" in await said(worktree, "cat $npm_config_cache/one")
+
+
+@caged_only
 async def test_tests_that_start_a_server_on_localhost_work(worktree: Path) -> None:
     script = (
         "import socket; s = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(s.getsockname());"

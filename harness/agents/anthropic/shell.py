@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from harness.agents.anthropic.tools import Tool, ToolInput, own_tool
 from harness.commands import Finished, run, scrubbed_env
-from sandbox.confinement import Cage
+from sandbox.confinement import Cage, readable_caches
 
 _DEFAULT_TIMEOUT_MS: Final = 120_000
 _MAX_TIMEOUT_MS: Final = 600_000
@@ -43,8 +44,8 @@ class Grounds:
         """Around a command of an agent: it can change its worktree, but not what git believes of it. The user's own
         checkout is hidden: what git does not track there (`.env` and its like) is none of the agent's business."""
         git = (self.repo_root / ".git", worktree / ".git")
-        hidden = (self.repo_root, self.state)
-        return Cage(writable=(worktree,), readable=(*git, *self.readable), hidden=hidden, network=False)
+        readable, hidden = (*git, *self.readable, *readable_caches(os.environ)), (self.repo_root, self.state)
+        return Cage(writable=(worktree,), readable=readable, hidden=hidden, network=False)
 
 
 def bash_tool(worktree: Path, grounds: Grounds) -> Tool:
