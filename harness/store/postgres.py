@@ -44,7 +44,8 @@ _DEFAULTS: Final = {
 }
 _STALLED: Final = (
     "-c idle_in_transaction_session_timeout=60000 "
-    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=30000"  # no probe is sent while an answer of the server's is on its way
 )
 
 _PASSING: Final = ("08", "57P", "25P03", "53300", "40001", "40P01", "25006")
