@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,34 @@ async def test_an_answer_that_broke_off_is_charged_too(
     await call(base_url, meter)
     assert [charged.stop_reason for _, charged in meter.calls] == ["broken", "end_turn"]
     assert meter.calls[0][1].cost_usd > 0
+
+
+async def test_who_gives_up_between_two_tries_takes_back_no_note_of_what_was_billed(
+    base_url: str, meter: WatchedMeter
+) -> None:
+    await order(base_url, {"cut": True})
+    noted, told = Future[None](), asyncio.Event()
+
+    def note(billed: ModelCall) -> Future[None]:
+        told.set()
+        return noted
+
+    client = ModelClient(
+        model="claude-sonnet-5-5", max_tokens=100, meter=meter, base_url=base_url, api_key="any", limits=QUICK
+    )
+    async with client:
+        asked = client.call("one", system=system_blocks("You work."), tools=[], messages=OPENING, billed=note)
+        calling = asyncio.create_task(asked)
+        await told.wait()
+        # The broken call lets go of its slot and comes to its rest, where it waits for the note.
+        while not meter.troubles or meter.held:  # noqa: ASYNC110 - the meter is told by nobody
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        calling.cancel()
+        await asyncio.wait([calling])
+    assert calling.cancelled()
+    assert not noted.cancelled()
 
 
 async def test_an_error_in_the_stream_is_what_its_type_says(meter: WatchedMeter) -> None:

@@ -131,7 +131,8 @@ class ModelClient:
 
         async def rest(seconds: float) -> None:
             while notes:
-                await asyncio.wrap_future(notes.pop())
+                # Whoever is cancelled here must not take back what is to be written.
+                await asyncio.shield(asyncio.wrap_future(notes.pop()))
             await self._meter.wait(ticket, seconds)
 
         # The layout is checked by the API, not by types: blocks come back exactly as they went.
