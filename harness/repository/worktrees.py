@@ -69,11 +69,11 @@ class Worktrees:
                 raise
         # Most of the work touches nothing but this worktree: nobody's commit has to wait for it.
         try:
-            await self._fill(place, metadata, commit)
+            await self._fill(work, place, metadata, commit)
             async with self._repository.lock.held():
                 _mark(place, self._prove(work, place) or 0, metadata)
         except BaseException:
-            with contextlib.suppress(CheckoutError):
+            with contextlib.suppress(CheckoutError, LeaseLost):
                 await asyncio.shield(self.release(work))
             raise
         return work
@@ -189,11 +189,13 @@ class Worktrees:
         metadata = Path((place.folder / ".git").read_text().removeprefix("gitdir:").strip())
         return metadata, head or start
 
-    async def _fill(self, place: _Place, metadata: Path, commit: str) -> None:
+    async def _fill(self, work: Work, place: _Place, metadata: Path, commit: str) -> None:
         """Write the commit's files into the empty worktree."""
         git, index = self._repository.git, metadata / "index"
-        await git.own("read-tree", commit, index=index, tree=place.folder)
-        await git.own("checkout-index", "--all", "--quiet", "--force", "--index", index=index, tree=place.folder)
+        for step in (("read-tree", commit), ("checkout-index", "--all", "--quiet", "--force", "--index")):
+            # Who took the ticket up since has made the worktree anew, in the same place.
+            self._prove(work, place)
+            await git.own(*step, index=index, tree=place.folder)
 
     async def _clear(self, place: _Place) -> None:
         place.mark.unlink(missing_ok=True)

@@ -306,3 +306,24 @@ async def test_a_commit_that_was_begun_before_another_one_took_the_ticket_is_not
     with pytest.raises(LeaseLost):
         await before.commit(work, "mine")
     assert await repository.branch(work.branch) == base
+
+
+async def test_who_had_the_ticket_before_overwrites_no_file_of_who_made_the_worktree_anew(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await repository.head()
+    before, after = claimed(repository, base, 1), claimed(await Repository.open(repository.root), base, 2)
+    own = repository.git.own
+    path = Path(before.work("r1", ticket()).worktree) / "a/app.py"
+
+    async def pausing(*arguments: str, **further: Any) -> bytes:
+        made = await own(*arguments, **further)
+        if arguments[0] == "read-tree":
+            await after.prepare("r1", ticket())
+            path.write_text("two\n")
+        return made
+
+    monkeypatch.setattr(repository.git, "own", pausing)
+    with pytest.raises(LeaseLost):
+        await before.prepare("r1", ticket())
+    assert path.read_text() == "two\n"
