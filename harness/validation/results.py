@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from sandbox.seen import Seen
 from tasks.ticket import Check
 
 Outcome = Literal["pass", "fail", "unjudged"]
+
+_NO_PARAMETERS: Final = re.compile(r"\[(?:.*-)?NOTSET(?:-.*)?\]$")
+"""What pytest adds to the name of a parametrised test that it skips, since there is nothing to run it with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,12 @@ class CheckResult:
         if not self.passed or baseline.passed_tests is None:
             return self
         ran = {**dict.fromkeys(baseline.passed_tests, "passes"), **{test.name: "fails" for test in baseline.tests}}
-        skipped = next((name for name in self.skipped_tests if name in ran), None)
+        ran |= {"".join(name.partition("[")[:2]): how for name, how in ran.items()}
+        skipped = {name: how for name in self.skipped_tests if (how := ran.get(_NO_PARAMETERS.sub("[", name)))}
         count, before = len(self.passed_tests or ()), len(baseline.passed_tests)
-        if skipped is not None:
-            detail = f"{skipped}, which {ran[skipped]} on the baseline, was skipped"
+        if skipped:
+            name, how = next(iter(skipped.items()))
+            detail = f"{name}, which {how} on the baseline, was skipped"
         elif not baseline.passed:
             # A command of several test runners got further here, and its report may be that of another one.
             return self

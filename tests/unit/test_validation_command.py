@@ -142,6 +142,7 @@ def test_a_report_may_contradict_and_never_improve() -> None:
 
 RAN = CheckResult("pass", "", passed_tests=("a", "b"), skipped_tests=("c",))
 RED = CheckResult("fail", "no", (FailingTest("b", "no"),), passed_tests=("a",))
+OF_EACH = CheckResult("fail", "no", (FailingTest("m::b[1-tea]", "no"),), passed_tests=("a",))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,9 @@ RED = CheckResult("fail", "no", (FailingTest("b", "no"),), passed_tests=("a",))
         (RED, ("a", "c"), ("b",), "unjudged"),
         (RED, (), (), "pass"),
         (RED, None, (), "pass"),
+        (OF_EACH, ("a", "m::b[1-ale]"), ("m::b[2-ale]", "m::c[NOTSET]"), "pass"),
+        (OF_EACH, ("a",), ("m::b[1-NOTSET]",), "unjudged"),
+        (OF_EACH, ("a",), ("m::b[NOTSET-1]",), "unjudged"),
         (CheckResult("pass", ""), ("a",), ("b",), "pass"),
         (CheckResult("fail", "exit status 1"), None, (), "pass"),
     ],
