@@ -20,6 +20,7 @@ from graphs.ports import Verdict, Work
 from harness.project import read_project
 from harness.repository import Repository
 from harness.validation import LoopValidator
+from harness.validation.baseline import BaselineBook
 from sandbox.local.driver import LocalDriver
 from sandbox.sample import APP
 from tasks.errors import BaselineError, EnvironmentFault
@@ -307,6 +308,26 @@ async def test_results_of_the_baseline_are_taken_once_for_a_crowd(stage: Stage, 
     assert asked.read_text() == "x\n" * docket.repeat
     assert len(stage.shelf.results) == 1
     assert await stage.driver.list() == ()
+
+
+async def test_what_an_earlier_version_kept_without_the_tests_that_ran_is_asked_anew(
+    stage: Stage, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    docket = await stage.validator._benches.docket(stage.base, command(f"echo x >> {asked}"))
+
+    async def ask() -> None:
+        book = BaselineBook(stage.driver, stage.shelf, stage.validator._examiner)
+        await book.result(docket, docket.items[0])
+        await book.aclose()
+
+    await ask()
+    await ask()
+    assert asked.read_text() == "x\n"
+    for document in stage.shelf.results.values():
+        del document["passed_tests"], document["skipped_tests"]
+    await ask()
+    assert asked.read_text() == "x\nx\n"
 
 
 async def test_many_agents_judge_the_same_service_at_once(stage: Stage) -> None:
