@@ -161,6 +161,9 @@ class Claims:
         be worked on at once, by whomever."""
 
         def write(session: Session) -> dict[str, int]:
+            if in_all is not None:
+                # Before all else, as in `begin`: no other worker takes one before the transaction has ended.
+                session.get_one(RunRow, self._run, with_for_update=True)
             now, taken = self._now(session), dict[str, int]()
             self.workers.bury(session, now)
             room = most if in_all is None else min(most, in_all - self._claimed(session, now))
@@ -251,8 +254,7 @@ class Claims:
                 yield row
 
     def _claimed(self, session: Session, now: float) -> int:
-        """How many tickets somebody works on; no other worker takes one before the transaction has ended."""
-        session.get_one(RunRow, self._run, with_for_update=True)
+        """How many tickets somebody works on."""
         query = select(func.count()).where(
             AgentRow.run == self._run,
             col(AgentRow.holder).is_not(None),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import psycopg
 import pytest
 from sqlmodel import Session
 
@@ -127,6 +128,26 @@ async def test_all_workers_together_work_on_no_more_than_a_run_may(place: Path |
         await workers[0].give_back(ticket, worked_s=1.0)
         assert len(await workers[1].take(names, 5, 8)) == 1
         assert await workers[1].take(names, 5, 8) == ()
+
+
+async def test_who_takes_holds_nothing_of_the_dead_while_it_waits_for_the_run(postgres_url: str) -> None:
+    """Whoever enters has the run first and frees then what the dead had: the other way round two would wait for each
+    other."""
+    async with Database(postgres_url) as database:
+        await begun(database)
+        dead, claims = Claims(database, "r1", leads=False), Claims(database, "r1", leads=False)
+        await dead.begin()
+        await claims.begin()
+        await dead.take(["t0"], 1)
+        await database.write(lambda session: die(session, dead.worker))
+        with psycopg.connect(postgres_url.replace("+psycopg", "")) as entering:
+            entering.execute("SELECT 1 FROM runs FOR UPDATE")
+            taking = asyncio.create_task(claims.take(["t1"], 1, 3))
+            waits_now = "SELECT 1 FROM pg_locks WHERE NOT granted"
+            while entering.execute(waits_now).fetchone() is None:  # noqa: ASYNC110 - the server tells it to who asks
+                await asyncio.sleep(0.01)
+            entering.execute("SELECT 1 FROM agents WHERE ticket = 't0' FOR UPDATE NOWAIT")
+        assert await taking == ("t1",)
 
 
 async def test_only_one_leads(place: Path | str) -> None:
