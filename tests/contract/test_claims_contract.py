@@ -124,10 +124,11 @@ async def test_all_workers_together_work_on_no_more_than_a_run_may(place: Path |
             for _ in range(3):
                 await asyncio.gather(*(worker.take(names, 5, limit) for worker in workers))
                 assert sum(len(worker.held) for worker in workers) == limit
-        ticket = next(iter(workers[0].held))
-        await workers[0].give_back(ticket, worked_s=1.0)
-        assert len(await workers[1].take(names, 5, 8)) == 1
-        assert await workers[1].take(names, 5, 8) == ()
+        # One of them may have been quicker each time, and have all of them.
+        less, more = sorted(workers, key=lambda worker: len(worker.held))
+        await more.give_back(next(iter(more.held)), worked_s=1.0)
+        assert len(await less.take(names, 5, 8)) == 1
+        assert await less.take(names, 5, 8) == ()
 
 
 async def test_who_takes_holds_nothing_of_the_dead_while_it_waits_for_the_run(postgres_url: str) -> None:
