@@ -80,9 +80,9 @@ class ModelLimits:
         excused: Callable[[str, float], None] = lambda ticket, seconds: None,
     ) -> None:
         """`priority`: smaller is sooner, 1 is worth AGING_S of waiting. `before_call` is asked before each try, while
-        nothing is held; what it raises reaches the caller as it is. `waited` hears how long a try waited, which is
-        `standing` time of its ticket, as is what lies between two tries; `excused` how long one took that failed, as
-        the one before had."""
+        nothing is held, and after a wait for its turn; what it raises reaches the caller as it is. `waited` hears how
+        long a try waited, which is `standing` time of its ticket, as is what lies between two tries; `excused` how long
+        one took that failed, as the one before had."""
         self._budget, self._priority, self._before_call, self._waited = budget, priority, before_call, waited
         self._standing, self._excused = standing, excused
         self._window, self._pace, self._quota = Window(model_calls), Pace(), Quota()
@@ -201,6 +201,8 @@ class ModelLimits:
         if not waiting.granted.done():
             with self._standing(waiting.ticket):
                 await waiting.granted
+            # Meanwhile this process may have stood still, and others have what it had.
+            self._ask(waiting.ticket)
             self._budget.goes_on(waiting.ticket)
         return waiting.granted.result()
 

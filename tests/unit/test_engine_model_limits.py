@@ -380,6 +380,28 @@ def test_who_waits_is_asked_again_when_the_owner_says_so() -> None:
     run_virtually(story())
 
 
+def test_whose_turn_comes_is_asked_once_more() -> None:
+    """A process that stands still hears nothing meanwhile, and goes on where it stood."""
+
+    async def story() -> None:
+        stopped = set[str]()
+
+        def before_call(ticket: str) -> None:
+            if ticket in stopped:
+                raise Refused
+
+        meter = limits(1, before_call=before_call)
+        async with meter.call("a", SOME):
+            second = asyncio.create_task(_held(meter, "b"))
+            await asyncio.sleep(1)
+            stopped.add("b")
+        with pytest.raises(Refused):
+            await second
+        assert (meter.in_flight, meter._waiting, meter._budget._reserved) == (0, [], {})
+
+    run_virtually(story())
+
+
 def test_no_slot_and_no_reservation_is_lost_however_a_call_ends() -> None:
     async def story() -> None:
         meter, dice = limits(3), random.Random(3)
