@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,6 +34,7 @@ class Overview:
         self._claims, self._standings, self._limits, self._clocks = claims, standings, limits, clocks
         self._wished, self._share, self._short = wished, share, short
         self._revision, self._shared, self._shared_at = 0, False, 0.0
+        self._sharing = asyncio.Lock()
         self.wish = ""
         """What is wanted of the whole run: nothing, `paused` or `cancelled`."""
 
@@ -60,9 +62,10 @@ class Overview:
         self.wish, self._revision = wishes.wish, wishes.revision
 
     async def share(self) -> None:
-        """Ask anew what this worker may use of what is shared."""
+        """Ask anew what this worker may use of what is shared; one at a time, since each says what is used by then."""
         self._shared_at = time.monotonic()
-        await self._share()
+        async with self._sharing:
+            await self._share()
 
     def _change_limits(self, wishes: Wishes) -> None:
         single = {name: json.loads(one.limits) for name, one in self._standings.items() if one.limits != "{}"}

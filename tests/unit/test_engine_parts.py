@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from harness.engine.clock import TicketClock
 from harness.engine.gates import AGED_S
 from harness.engine.limits import Limits
 from harness.engine.outlook import AFTER_FAULT, look_ahead, pressure, urgency
+from harness.engine.overview import Overview
 from harness.limits import checked, limits_of
 from harness.settings import AgentSettings, LimitSettings
 from harness.store.agents import WAITS
@@ -377,3 +379,22 @@ def test_what_is_being_handed_over_is_not_taken_back() -> None:
     assert outlook.ready == ("a", "b")
     everything = look_ahead(tickets, standings, wish="cancelled", now=0.0)
     assert (everything.ready, everything.doomed) == (("a",), {"b": "cancelled by the user"})
+
+
+async def test_what_is_shared_is_asked_for_by_one_at_a_time() -> None:
+    """What a worker gives back is reckoned from what it uses as it asks: two that ask at once would count on both."""
+    asking, most = 0, 0
+
+    async def share() -> None:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        await asyncio.sleep(0)
+        asking -= 1
+
+    nothing = cast(Any, None)
+    overview = Overview(
+        claims=nothing, standings=nothing, limits=nothing, clocks={}, wished=nothing, share=share, short=nothing
+    )
+    await asyncio.gather(overview.share(), overview.share())
+    assert (asking, most) == (0, 1)
