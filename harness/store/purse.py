@@ -93,6 +93,8 @@ class Purse:
 
     def _hold(self, session: Session, mine: Measures | None) -> None:
         me = session.get_one(WorkerRow, self._claims.worker)
+        # What is held by one who stood still would be nothing to the others.
+        self._claims.workers.seen(session, self._database.now(session))
         # Of what has no cap everything is held, should it get one.
         me.holds = json.dumps(mine and {name: part for name, part in mine.items() if part < math.inf})
         session.add(me)

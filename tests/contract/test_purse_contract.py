@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlmodel import Session
 
 from harness.agents.meter import ModelCall, OutOfBudget, Wanted
 from harness.engine.budget import Budget, Caps
@@ -19,6 +20,7 @@ from harness.store.database import Database
 from harness.store.journal import StoreJournal
 from harness.store.purse import CALLS, COST_USD, TOKENS, Needs, Purse
 from harness.store.runs import Runs
+from harness.store.tables import WorkerRow
 from tests.contract.test_claims_contract import begun, die
 
 Open = Callable[[], Awaitable[Database]]
@@ -169,3 +171,23 @@ async def test_calls_in_flight_hold_theirs_though_what_others_have_used_is_count
     # The second has not taken since: its eight calls are used, and held.
     assert (await first.purse.take(caps, needs(4))).mine == {**ENDLESS, CALLS: 4}
     assert (await second.purse.take(caps, needs(0, 20))).mine == {**ENDLESS, CALLS: 0}
+
+
+async def test_what_one_takes_who_stood_still_is_not_there_for_others(open_one: Open) -> None:
+    database = await open_one()
+    await begun(database)
+    caps = {**ENDLESS, CALLS: 12.0}
+    first, second = Worker(database, Caps(calls=12), leads=True), Worker(database, Caps(calls=12))
+    await first.begin()
+    await second.begin()
+    await first.purse.take(caps, needs())
+
+    def stand_still(session: Session) -> None:
+        row = session.get_one(WorkerRow, second.claims.worker)
+        row.seen_at -= 3600
+        session.add(row)
+
+    await database.write(stand_still)
+    # It asks anew before it renews its claims.
+    assert (await second.purse.take(caps, needs(0, 9))).mine == {**ENDLESS, CALLS: 9}
+    assert (await first.purse.take(caps, needs(0, 9))).mine == {**ENDLESS, CALLS: 3}
