@@ -36,6 +36,10 @@ class _NoKeeperError(SandboxError):
     """Nobody listens at the socket."""
 
 
+class _KeeperEnded(SandboxError):
+    """It ended before it could answer."""
+
+
 class KeeperDriver:
     """A `sandbox.driver.Driver` whose work is done by the keeper behind `socket`.
 
@@ -87,8 +91,9 @@ class KeeperDriver:
         await self._call(wire.HOLD, wire.Arguments(lease_s=lease_s))
 
     async def down(self) -> None:
-        """Take the baseline and all sandboxes down; the keeper itself ends, too. It has ended already: all is down."""
-        with contextlib.suppress(_NoKeeperError):
+        """Take the baseline and all sandboxes down; the keeper itself ends, too. Where it has ended already, or ends as
+        it is asked, nothing stays up."""
+        with contextlib.suppress(_NoKeeperError, _KeeperEnded):
             await self._call(wire.DOWN, wire.Arguments())
 
     async def create(self, name: str, *, ttl_s: float, sources: Mapping[str, Source] | None = None) -> Sandbox:
@@ -132,7 +137,7 @@ class KeeperDriver:
                 f"no keeper answers at {str(self._socket)!r}", hint="`spurline baseline up` starts one"
             ) from error
         except httpx.TransportError as error:
-            raise SandboxError(
+            raise _KeeperEnded(
                 f"the keeper ended while {call.method!r} was under way; the baseline and its sandboxes are gone",
                 hint="keeper.log in its state folder may say why; `spurline baseline up` starts anew",
             ) from error

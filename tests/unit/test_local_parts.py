@@ -308,6 +308,19 @@ async def test_what_nobody_keeps_is_down_already(tmp_path: Path) -> None:
     await driver.aclose()
 
 
+async def test_what_ends_as_it_is_asked_is_down_too(tmp_path: Path) -> None:
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(end, tmp_path / "keeper.sock"):
+        driver = KeeperDriver(tmp_path / "keeper.sock")
+        await driver.down()
+        with pytest.raises(errors.SandboxError, match="the keeper ended while 'create' was under way"):
+            await driver.create("x", ttl_s=1)
+        await driver.aclose()
+
+
 def test_a_line_written_while_the_log_is_read_has_no_time_yet(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "log")
     path = tmp_path / "log"
