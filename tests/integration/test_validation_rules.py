@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -235,8 +236,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(root: Path) -> AsyncIterator[Stage]:
+@asynccontextmanager
+async def staged(root: Path) -> AsyncIterator[Stage]:
+    """The repository's head as the baseline, up, and a validator over it; nothing of what judged is left."""
     repository, shelf = await Repository.open(root), Shelf()
     base = await repository.head()
     state = root / ".spurline"
@@ -247,6 +249,12 @@ async def stage(root: Path) -> AsyncIterator[Stage]:
         await driver.up(read_project(root).system(), base)
         yield Stage(repository, driver, validator, shelf, base)
     assert not list((state / "judge").iterdir())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(root: Path) -> AsyncIterator[Stage]:
+    async with staged(root) as one:
+        yield one
 
 
 def http(path: str, expect: dict[str, Any], name: str = "own") -> HttpCheck:
@@ -590,14 +598,7 @@ async def test_rule_4_a_check_that_passes_by_what_a_neighbour_kept_of_the_baseli
     gateway = GATEWAY.replace("def answer(path, call):\n", f"KEPT = {{}}\ndef answer(path, call):\n    {kept}\n")
     (away / "gateway/app.py").write_text(gateway.replace("    return (200,", keeping))
     git(away, "commit", "-qam", "base")
-    repository, shelf = await Repository.open(away), Shelf()
-    base = await repository.head()
-    async with (
-        LocalDriver(away, away / ".spurline" / "local") as driver,
-        LoopValidator(driver, repository, away / ".spurline", shelf, shelf) as validator,
-    ):
-        await driver.up(read_project(away).system(), base)
-        stage = Stage(repository, driver, validator, shelf, base)
+    async with staged(away) as stage:
         age = http("/users/age", {"status": 200, "json": {"answer": {"age": 7}}})
         verdict, document = await stage.judge(ticket(age), {"users/app.py": users(f"    {broken}")})
     assert verdict.conclusion == "verified", verdict
@@ -638,14 +639,7 @@ async def test_rule_4_a_fork_that_asks_the_baseline_once_it_has_answered(root: P
     git(tmp_path, "clone", "-q", str(root), str(away))
     (away / "tests/test_users.py").write_text(POLLING)
     git(away, "commit", "-qam", "base")
-    repository, shelf = await Repository.open(away), Shelf()
-    base = await repository.head()
-    async with (
-        LocalDriver(away, away / ".spurline" / "local") as driver,
-        LoopValidator(driver, repository, away / ".spurline", shelf, shelf) as validator,
-    ):
-        await driver.up(read_project(away).system(), base)
-        stage = Stage(repository, driver, validator, shelf, base)
+    async with staged(away) as stage:
         later = HEAD + SERVER + GATEWAY.removeprefix(HEAD).replace("def answer(path, call):\n", LATER)
         files = {"gateway/app.py": later, "users/app.py": users("    return 200, {'full_name': 'ann', 'age': 7}")}
         age = http("/users/age", {"status": 200, "json": {"answer": {"age": 7}}})
