@@ -163,9 +163,11 @@ async def _cancel(project: Project, name: str, tickets: tuple[str, ...], out: Ou
 
     run, concerned, where = await abandon_run(project, name, tickets)
     _said(out, run, "cancelled", concerned, where)
+    if where is not None or out.json:
+        return
     async with opened_store(project) as database:
         handed = sum(agent.state == "submitting" for agent in await Runs(database).agents(run))
-    if where is None and handed and not out.json:
+    if handed:
         out.note(f"{handed} were being handed over: `spurline runs resume {run}` finishes that")
 
 
