@@ -59,7 +59,7 @@ class Service:
 
     def owns(self, path: str) -> bool:
         """Whether a change to `path` (posix, relative to the root) changes this service."""
-        return self.url is None and any(_below(path, root) for root in (self.cwd, *self.shared))
+        return self.url is None and any(lies_below(path, root) for root in (self.cwd, *self.shared))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ def misnamed(text: str, services: Container[str]) -> str | None:
     return None
 
 
-def _below(path: str, root: str) -> bool:
+def lies_below(path: str, root: str) -> bool:
+    """Whether `path` is the folder `root` or lies in it; both posix, relative to the project's root."""
     root = root.strip("/").removeprefix("./")
     return root in ("", ".") or path == root or path.startswith(root + "/")

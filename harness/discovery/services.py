@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from harness.discovery.diagnosis import Diagnosis, ok, problem, warning
 from harness.discovery.findings import TODO
 from sandbox.local.backlinks import leads_back
-from sandbox.service import Service, System
+from sandbox.service import Service, System, lies_below
 
 _CONNECT_TIMEOUT_S: Final = 1.0
 _SHELL_WORDS: Final = frozenset(";|&()<>$`")
@@ -50,7 +50,7 @@ def _nested(system: System) -> Iterator[Diagnosis]:
     """Services in whose folder others lie: a change of theirs is one of both, which no ticket for one alone allows."""
     started = [service for service in system.services.values() if service.url is None]
     for outer in started:
-        inside = [one.name for one in started if one.cwd != outer.cwd and _lies_in(one.cwd, outer.cwd)]
+        inside = [one.name for one in started if one.cwd != outer.cwd and lies_below(one.cwd, outer.cwd)]
         if inside:
             yield warning(
                 f"service {outer.name}",
@@ -58,10 +58,6 @@ def _nested(system: System) -> Iterator[Diagnosis]:
                 f"say the folder of its own code as cwd (its command runs there), or {outer.name} in their tickets too",
                 "config",
             )
-
-
-def _lies_in(path: str, folder: str) -> bool:
-    return folder == "." or path.startswith(f"{folder}/")
 
 
 def _service(service: Service, ground: Ground) -> Iterator[Diagnosis]:
